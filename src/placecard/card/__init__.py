@@ -1,0 +1,53 @@
+"""The vocabulary: :class:`Card`, :class:`CheckedFile`, digests, names, URIs; read and written by :func:`decode_card`, :func:`encode_card`."""
+
+from placecard.card.diff import Difference, diff
+from placecard.card.digest import check_digest, digest_of, digest_stream, hex_of
+from placecard.card.filenames import Kind, Role, assign_slots, check_name, collisions, kind_of, name_key
+from placecard.card.identity import content_digest, serving_digest
+from placecard.card.lint import lint
+from placecard.card.model import MAX_CARD_BYTES, MAX_FILES, Card, CheckedFile, LeftOut, Lora, Serving
+from placecard.card.schema import card_schema, card_schema_text
+from placecard.card.slug import slugify
+from placecard.card.uri import FileUri, HttpUri, HubUri, Uri, file_uri, is_commit, parse_repo, parse_uri
+from placecard.card.wire import decode_card, encode_card, read_json, to_json
+
+__all__ = [
+    "MAX_CARD_BYTES",
+    "MAX_FILES",
+    "Card",
+    "CheckedFile",
+    "Difference",
+    "FileUri",
+    "HttpUri",
+    "HubUri",
+    "Kind",
+    "LeftOut",
+    "Lora",
+    "Role",
+    "Serving",
+    "Uri",
+    "assign_slots",
+    "card_schema",
+    "card_schema_text",
+    "check_digest",
+    "check_name",
+    "collisions",
+    "content_digest",
+    "decode_card",
+    "diff",
+    "digest_of",
+    "digest_stream",
+    "encode_card",
+    "file_uri",
+    "hex_of",
+    "is_commit",
+    "kind_of",
+    "lint",
+    "name_key",
+    "parse_repo",
+    "parse_uri",
+    "read_json",
+    "serving_digest",
+    "slugify",
+    "to_json",
+]

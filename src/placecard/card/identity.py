@@ -1,0 +1,51 @@
+"""The two digests of a card, over a tagged, length-framed encoding.
+
+The encoding is ours (version 1). A frame is ``u8 length of tag · tag · u64 big-endian length of payload · payload``; nothing is
+concatenated without its frame, so no two different cards give the same bytes, whatever their strings hold.
+"""
+
+from __future__ import annotations
+
+import json
+
+from placecard.card.digest import digest_of
+from placecard.card.model import Card, CheckedFile
+
+
+def content_digest(card: Card) -> str:
+    """Return the digest of what the model directory holds: name, role, digest and size of each file, in name order."""
+    frames = b"".join(_frame("file", _file(file)) for file in sorted(card.files, key=lambda file: file.name))
+    return digest_of(_frame("placecard", b"content:1") + frames)
+
+
+def serving_digest(card: Card) -> str:
+    """Return the digest of how the model is served: names, lengths, worker type, parsers, image options, adapter."""
+    serving = card.serving
+    fields: list[tuple[str, str | int | None]] = [
+        ("name", card.name),
+        *(("alias", alias) for alias in sorted(serving.aliases)),
+        ("context_length", serving.context_length),
+        ("kv_block_size", serving.kv_block_size),
+        ("worker_type", serving.worker_type),
+        ("tool_parser", serving.tool_parser),
+        ("reasoning_parser", serving.reasoning_parser),
+        ("lora", serving.lora.name if serving.lora else None),
+        ("image_options", json.dumps(serving.image_options, sort_keys=True, ensure_ascii=False, separators=(",", ":"))),
+    ]
+    frames = (_frame(tag, str(value).encode()) for tag, value in fields if value is not None)
+    return digest_of(_frame("placecard", b"serving:1") + b"".join(frames))
+
+
+def _file(file: CheckedFile) -> bytes:
+    size = b"" if file.size is None else str(file.size).encode()
+    return (
+        _frame("name", file.name.encode())
+        + _frame("role", file.role.encode())
+        + _frame("digest", file.digest.encode())
+        + _frame("size", size)
+    )
+
+
+def _frame(tag: str, payload: bytes) -> bytes:
+    name = tag.encode()
+    return bytes([len(name)]) + name + len(payload).to_bytes(8, "big") + payload

@@ -1,0 +1,36 @@
+"""The card's JSON Schema (draft 2020-12), generated from the same structs that read it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from placecard.card.model import MAX_FILES, MAX_SOURCES, SCHEMA, Card
+
+
+def card_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a card. Unknown keys are allowed everywhere: readers keep and ignore them."""
+    (reference,), parts = msgspec.json.schema_components([Card], ref_template="#/$defs/{name}")
+    for part in parts.values():
+        part.get("properties", {}).pop("unknown", None)
+        part["additionalProperties"] = True
+    file, card = parts["CheckedFile"]["properties"], parts["Card"]["properties"]
+    file["digest"] |= {"pattern": "^blake3:[0-9a-f]{64}$"}
+    file["size"] = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "description": "Bytes."}
+    file["sources"] |= {"maxItems": MAX_SOURCES}
+    card["files"] |= {"maxItems": MAX_FILES}
+    card["schema"] |= {"const": SCHEMA}
+    parts["Card"]["required"] = ["schema", "name", "files"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Placecard model deployment card",
+        **reference,
+        "$defs": parts,
+    }
+
+
+def card_schema_text() -> str:
+    """Return the schema as the text that is committed as ``docs/card.schema.json``."""
+    return json.dumps(card_schema(), indent=2, sort_keys=True) + "\n"

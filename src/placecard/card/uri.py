@@ -1,0 +1,209 @@
+"""Source URIs: one strict grammar for the three places a file can come from.
+
+::
+
+    hf://REPO[@REVISION]/PATH      REPO is NAME or ORG/NAME; a pinned revision is 40 hex digits
+    file:///ABSOLUTE/PATH
+    http(s)://HOST[:PORT]/PATH
+
+Whatever does not match whole is refused: no user info, query, fragment, backslash, control or non-ASCII character outside
+percent-encoding, no empty or dotted path part, encoded or not. URIs are compared and shown as they were written.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote_to_bytes
+
+from placecard.errors import CardError, Code
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_HF = re.compile(r"hf://(?P<repo>[^@#?]+?)(?:@(?P<revision>[^@#?]+?))?/(?P<path>[^@#?]+)")
+_HTTP = re.compile(
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^?#]*)"
+)
+# Source: huggingface_hub, utils/_validators.py, validate_repo_id: 96 characters of [A-Za-z0-9_.-], no `--` nor `..`.
+_REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True)
+class HubUri:
+    """A file of a hub repository; ``revision`` is None where the card pins none."""
+
+    repo: str
+    revision: str | None
+    path: str
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a commit, which cannot move."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision is not None else ""
+        return f"hf://{self.repo}{at}/{quote(self.path)}"
+
+
+@dataclass(frozen=True)
+class FileUri:
+    """An absolute path on some host; it need not exist on this one."""
+
+    path: PurePosixPath
+
+    def __str__(self) -> str:
+        return "file://" + quote(str(self.path))
+
+
+@dataclass(frozen=True)
+class HttpUri:
+    """An address of a worker or mirror; ``url`` is the text as written."""
+
+    scheme: str
+    host: str
+    port: int
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Uri = HubUri | FileUri | HttpUri
+
+
+def parse_uri(text: str) -> Uri:
+    """Return the parts of a source URI.
+
+    Raises:
+        CardError: ``URI_FORBIDDEN``.
+    """
+    if len(text) > 4096 or not _PRINTABLE.fullmatch(text) or "\\" in text:
+        raise _forbidden(text, "is too long or holds a space, control, non-ASCII character or backslash")
+    if text.startswith("file://"):
+        return _parse_file(text)
+    if text.startswith("hf://"):
+        return parse_hub(text)
+    if text.startswith(("http://", "https://")):
+        return _parse_http(text)
+    raise _forbidden(text, "does not start with hf://, file:// or http(s)://")
+
+
+def file_uri(path: PurePosixPath | str) -> str:
+    """Return the ``file://`` URI of an absolute path."""
+    return str(FileUri(PurePosixPath(path)))
+
+
+def is_commit(revision: str) -> bool:
+    """Whether ``revision`` is a full commit id: 40 lowercase hexadecimal digits."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def check_repo(repo: str, *, subject: str) -> None:
+    """Raise unless ``repo`` is ``NAME`` or ``ORG/NAME`` as the hub allows them.
+
+    Raises:
+        CardError: ``URI_FORBIDDEN``.
+    """
+    parts = repo.split("/")
+    ok = len(parts) <= 2 and len(repo) <= 96 and all(_REPO_PART.fullmatch(part) for part in parts)
+    if not ok or "--" in repo or ".." in repo:
+        raise _forbidden(subject, "does not name a hub repository (NAME or ORG/NAME)")
+
+
+def parse_repo(text: str) -> tuple[str, str | None]:
+    """Return the repository and revision of ``hf://REPO[@REVISION]`` (a whole repository, no file).
+
+    Raises:
+        CardError: ``URI_FORBIDDEN``.
+    """
+    repo, at, revision = text.removeprefix("hf://").removeprefix("models/").partition("@")
+    check_repo(repo, subject=text)
+    if at and not _REVISION.fullmatch(revision):
+        raise _forbidden(text, "has an empty or unusable revision")
+    return repo, revision or None
+
+
+def parse_hub(text: str) -> HubUri:
+    """Return the parts of an ``hf://`` file URI.
+
+    With ``@REVISION`` the path may have sub-folders. Without it, as in older cards, the last ``/`` ends the repository.
+
+    Raises:
+        CardError: ``URI_FORBIDDEN``.
+    """
+    match = _HF.fullmatch(text)
+    if match is None:
+        raise _forbidden(text, "is not hf://REPO[@REVISION]/PATH")
+    repo, revision, path = match["repo"], match["revision"], match["path"]
+    if revision is None:
+        whole = f"{repo}/{path}"
+        repo, _, path = whole.rpartition("/")
+    elif not _REVISION.fullmatch(revision):
+        raise _forbidden(text, "has an unusable revision")
+    check_repo(repo, subject=text)
+    return HubUri(repo, revision, _decoded_path(path, text))
+
+
+def _parse_file(text: str) -> FileUri:
+    path = text.removeprefix("file://")
+    if not path.startswith("/") or path.startswith("//") or "?" in path or "#" in path:
+        raise _forbidden(text, "is not file:///ABSOLUTE/PATH")
+    return FileUri(PurePosixPath("/" + _decoded_path(path[1:], text)))
+
+
+def _parse_http(text: str) -> HttpUri:
+    match = _HTTP.fullmatch(text)
+    if match is None:
+        raise _forbidden(text, "is not http(s)://HOST[:PORT]/PATH")
+    port = int(match["port"]) if match["port"] else (443 if match["scheme"] == "https" else 80)
+    if not 0 < port < 65536:
+        raise _forbidden(text, "has a port outside 1-65535")
+    host = match["host"].strip("[]")
+    if match["host"].startswith("["):
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise _forbidden(text, "has a malformed IPv6 address") from None
+    elif re.fullmatch(r"[0-9.]+|0[xX].*|.*\.(?:0[xX])?[0-9]+", host):
+        try:
+            ipaddress.IPv4Address(host)  # refuses 127.1, 0x7f.1, 2130706433: forms that resolvers read as addresses
+        except ValueError:
+            raise _forbidden(text, "has a malformed IPv4 address") from None
+    _decoded_path(match["path"][1:], text)
+    return HttpUri(match["scheme"], host, port, text)
+
+
+def _decoded_path(path: str, text: str) -> str:
+    """Return ``path`` percent-decoded once; refuse what a second look would read differently."""
+    if re.search(r"%(?![0-9A-Fa-f]{2})", path):
+        raise _forbidden(text, "has a malformed percent escape")
+    try:
+        decoded = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise _forbidden(text, "does not decode to UTF-8") from None
+    parts = decoded.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise CardError(
+            Code.PATH_ESCAPE if ".." in parts else Code.URI_FORBIDDEN,
+            "has an empty or dotted path part",
+            subject=_shown(text),
+        )
+    if (
+        any(ord(c) < 32 or c in "\\\x7f" for c in decoded)
+        or re.search(r"%2[eEfF]|%00", decoded)
+        or "%2f" in path.lower()
+    ):
+        raise _forbidden(text, "hides a separator, dot or control character behind percent-encoding")
+    return decoded
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 120 else text[:117] + "...")
+
+
+def _forbidden(text: str, why: str) -> CardError:
+    return CardError(Code.URI_FORBIDDEN, why, subject=_shown(text))
