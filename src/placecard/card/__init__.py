@@ -1,4 +1,7 @@
-"""The vocabulary: :class:`Card`, :class:`CheckedFile`, digests, names, URIs; read and written by :func:`decode_card`, :func:`encode_card`."""
+"""The vocabulary: :class:`Card` and :class:`CheckedFile`, their digests, names and URIs.
+
+:func:`decode_card` reads a card from bytes and reports every defect; :func:`encode_card` writes it.
+"""
 
 from placecard.card.diff import Difference, diff
 from placecard.card.digest import check_digest, digest_of, digest_stream, hex_of

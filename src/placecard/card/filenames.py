@@ -1,7 +1,8 @@
 """File names: which are safe, which are equal, and which kind of file each one is.
 
-A name on a card or in a directory listing is untrusted. It is a relative path with ``/`` between its parts; sub-folders,
-spaces and Unicode pass. What could leave the directory, mislead a reader, or mean another file on another system does not.
+A name on a card or in a directory listing is untrusted. It is a relative path with ``/`` between its parts;
+sub-folders, spaces and Unicode pass. What could leave the directory, mislead a reader, or mean another file on
+another system does not.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _UNSAFE_CHARACTERS = re.compile(r'[\\<>:"|?*]')
 # Unicode general categories: Cc control, Cf format (bidi, zero width), Cs surrogate, Co private, Cn unassigned, Zl, Zp.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-# Source: the nine extensions of NVIDIA Dynamo's sibling harvest (pull requests 9610 and 9707), then four it lets through.
+# Source: the nine extensions of NVIDIA Dynamo's sibling harvest (pull requests 9610 and 9707), then four it passes.
 WEIGHT_SUFFIXES: Final = frozenset(
     {".safetensors", ".bin", ".gguf", ".onnx", ".tflite", ".h5", ".pt", ".pth", ".msgpack"}
     | {".ckpt", ".npz", ".nemo", ".engine"}
@@ -145,7 +146,7 @@ def _check_part(part: str, shown: str) -> None:
 
 
 def collisions(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of names that cannot stand in one directory: equal under :func:`name_key`, or one a folder of the other."""
+    """Yield pairs that one directory cannot hold: equal under :func:`name_key`, or one a folder of the other."""
     seen: dict[str, str] = {}
     for name in names:
         key = name_key(name)

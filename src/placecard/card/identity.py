@@ -1,7 +1,7 @@
 """The two digests of a card, over a tagged, length-framed encoding.
 
-The encoding is ours (version 1). A frame is ``u8 length of tag · tag · u64 big-endian length of payload · payload``; nothing is
-concatenated without its frame, so no two different cards give the same bytes, whatever their strings hold.
+The encoding is ours (version 1). A frame is ``u8 length of tag · tag · u64 big-endian length of payload · payload``;
+nothing is concatenated without its frame, so no two different cards give the same bytes, whatever their strings hold.
 """
 
 from __future__ import annotations

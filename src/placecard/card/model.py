@@ -197,4 +197,4 @@ def _card_defects(card: Card) -> Iterator[CardError]:
     if len(names) != len(card.files):
         yield CardError(Code.CARD_NAME_CONFLICT, "a name stands twice", subject="$.files")
     for one, other in collisions(sorted(names)):
-        yield CardError(Code.NAME_COLLISION, f"cannot stand beside {ascii(other)}", subject=ascii(one))
+        yield CardError(Code.NAME_COLLISION, f"cannot stand beside {other!a}", subject=ascii(one))

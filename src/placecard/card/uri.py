@@ -6,8 +6,8 @@
     file:///ABSOLUTE/PATH
     http(s)://HOST[:PORT]/PATH
 
-Whatever does not match whole is refused: no user info, query, fragment, backslash, control or non-ASCII character outside
-percent-encoding, no empty or dotted path part, encoded or not. URIs are compared and shown as they were written.
+Whatever does not match whole is refused: no user info, query, fragment, backslash, control or non-ASCII character
+outside percent-encoding, no empty or dotted path part, encoded or not. URIs are compared and shown as written.
 """
 
 from __future__ import annotations

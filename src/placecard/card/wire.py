@@ -64,12 +64,12 @@ def to_json(card: Card) -> dict[str, Any]:
 def read_json(data: bytes, *, max_bytes: int = MAX_CARD_BYTES) -> dict[str, Any]:
     """Return the one JSON object in ``data``, read strictly.
 
-    Stricter than :func:`json.loads`: bounded size and depth before parsing, no duplicate keys, no NaN, infinity, negative zero or
-    integer over 64 bits, no lone surrogates.
+    Stricter than :func:`json.loads`: bounded size and depth before parsing, no duplicate keys, no NaN, infinity,
+    negative zero or integer over 64 bits, no lone surrogates.
 
     Raises:
-        CardError: ``CARD_TOO_LARGE``, ``CARD_TOO_DEEP``, ``CARD_DUPLICATE_KEY``, ``CARD_BAD_NUMBER``, ``CARD_BAD_STRING`` or
-            ``CARD_MALFORMED`` with the byte offset.
+        CardError: ``CARD_TOO_LARGE``, ``CARD_TOO_DEEP``, ``CARD_DUPLICATE_KEY``, ``CARD_BAD_NUMBER``,
+            ``CARD_BAD_STRING`` or ``CARD_MALFORMED`` with the byte offset.
     """
     if len(data) > max_bytes:
         raise CardError(Code.CARD_TOO_LARGE, f"{len(data)} bytes; at most {max_bytes}")
@@ -165,7 +165,7 @@ def _plain(part: Card | CheckedFile | Serving) -> dict[str, Any]:
     body: dict[str, Any] = dict(part.unknown)
     for key in part.__struct_fields__:
         value = getattr(part, key)
-        if key == "unknown" or value is None or value == () or value == {}:
+        if key == "unknown" or value is None or value in ((), {}):
             continue
         body[key] = msgspec.to_builtins(value) if isinstance(value, tuple | Lora) else value
         if isinstance(value, Lora) and value.max_gpu_lora_count is None:
