@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from placecard.card.identity import canonical
 from placecard.card.model import Card, CheckedFile
+
+_SERVED: Final = (
+    "context_length", "kv_block_size", "worker_type", "tool_parser", "reasoning_parser", "image_options",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One field that differs; ``part`` is ``content``, ``serving`` or ``hints`` (which no digest covers)."""
+    """One field that differs; ``part`` is ``content``, ``serving`` or ``hints`` (which no digest covers).
+
+    ``left`` and ``right`` are plain JSON values; None where one side has nothing.
+    """
 
     part: str
     where: str
@@ -32,31 +42,35 @@ def _content(left: Card, right: Card) -> Iterator[Difference]:
             yield Difference("content", f"files[{name}]", one and one.digest, other and other.digest)
             continue
         for key in ("digest", "size", "role"):
-            if getattr(one, key) != getattr(other, key):
-                yield Difference("content", f"files[{name}].{key}", getattr(one, key), getattr(other, key))
+            yield from _compare("content", f"files[{name}].{key}", getattr(one, key), getattr(other, key))
 
 
 def _serving(left: Card, right: Card) -> Iterator[Difference]:
-    if left.name != right.name:
-        yield Difference("serving", "name", left.name, right.name)
-    for key in left.serving.__struct_fields__:
-        one, other = getattr(left.serving, key), getattr(right.serving, key)
-        if key == "aliases":
-            one, other = tuple(sorted(one)), tuple(sorted(other))
-        if one != other:
-            yield Difference("serving" if key != "unknown" else "hints", f"serving.{key}", one, other)
+    yield from _compare("serving", "name", left.name, right.name)
+    yield from _compare("serving", "serving.aliases", sorted(left.serving.aliases), sorted(right.serving.aliases))
+    for key in _SERVED:
+        yield from _compare("serving", f"serving.{key}", getattr(left.serving, key), getattr(right.serving, key))
+    one, other = left.serving.lora, right.serving.lora
+    yield from _compare("serving", "serving.lora.name", one and one.name, other and other.name)
 
 
 def _hints(left: Card, right: Card) -> Iterator[Difference]:
     for key in ("schema", "origin", "left_out", "unknown"):
-        if getattr(left, key) != getattr(right, key):
-            yield Difference("hints", key, getattr(left, key), getattr(right, key))
+        yield from _compare("hints", key, getattr(left, key), getattr(right, key))
+    yield from _compare("hints", "serving.unknown", left.serving.unknown, right.serving.unknown)
+    one, other = left.serving.lora, right.serving.lora
+    if one is not None and other is not None:
+        for key in ("max_gpu_lora_count", "unknown"):
+            yield from _compare("hints", f"serving.lora.{key}", getattr(one, key), getattr(other, key))
     lefts, rights = _by_name(left), _by_name(right)
     for name in sorted(lefts.keys() & rights.keys()):
         for key in ("sources", "consumers", "unknown"):
-            one, other = getattr(lefts[name], key), getattr(rights[name], key)
-            if one != other:
-                yield Difference("hints", f"files[{name}].{key}", one, other)
+            yield from _compare("hints", f"files[{name}].{key}", getattr(lefts[name], key), getattr(rights[name], key))
+
+
+def _compare(part: str, where: str, left: object, right: object) -> Iterator[Difference]:
+    if canonical(left) != canonical(right):  # Python takes 1, 1.0 and True for equal; JSON does not
+        yield Difference(part, where, msgspec.to_builtins(left), msgspec.to_builtins(right))
 
 
 def _by_name(card: Card) -> dict[str, CheckedFile]:

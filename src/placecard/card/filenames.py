@@ -22,10 +22,17 @@ MAX_NAME_BYTES: Final = 1024  # leaves room for the store's own directories belo
 MAX_PARTS: Final = 16
 
 # Source: Microsoft, "Naming Files, Paths, and Namespaces": reserved device names, with or without an extension.
-_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\.|$)")
-_UNSAFE_CHARACTERS = re.compile(r'[\\<>:"|?*]')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\.|$)")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_UNSAFE_CHARACTERS = re.compile(r'[\\<>"|?*]')
 # Unicode general categories: Cc control, Cf format (bidi, zero width), Cs surrogate, Co private, Cn unassigned, Zl, Zp.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# Letters and marks that nobody sees. Source: Unicode, DerivedCoreProperties.txt, Default_Ignorable_Code_Point, without
+# the format characters, which are unsafe anyway.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 # Source: the nine extensions of NVIDIA Dynamo's sibling harvest (pull requests 9610 and 9707), then four it passes.
 WEIGHT_SUFFIXES: Final = frozenset(
@@ -81,7 +88,7 @@ def kind_of(name: str) -> Kind:
 def fits_slot(name: str, role: Role) -> bool:
     """Whether a file called ``name`` can fill the typed slot ``role``; any name fits :attr:`Role.EXTRA`."""
     patterns = SLOT_PATTERNS.get(role)
-    return patterns is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return patterns is None or ("/" not in name and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def assign_slots(names: Iterable[str]) -> dict[str, Role]:
@@ -95,7 +102,7 @@ def assign_slots(names: Iterable[str]) -> dict[str, Role]:
     for role, patterns in SLOT_PATTERNS.items():
         wanted = patterns[:2] if role is Role.CHAT_TEMPLATE else patterns
         for pattern in wanted:
-            found = fnmatch.filter(top, pattern)
+            found = [name for name in top if fnmatch.fnmatchcase(name, pattern)]
             if len(found) == 1:
                 roles[found[0]] = role
                 break
@@ -103,8 +110,12 @@ def assign_slots(names: Iterable[str]) -> dict[str, Role]:
 
 
 def name_key(name: str) -> str:
-    """Return the key under which two names are the same file on some system: NFKC, case folded, NFKC again."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    """Return the key under which two names are the same file on some system, or look so.
+
+    Source: The Unicode Standard, section 3.13.5, D146 (compatibility caseless match), without what nobody sees.
+    """
+    once = unicodedata.normalize("NFKC", unicodedata.normalize("NFD", _INVISIBLE.sub("", name)).casefold())
+    return unicodedata.normalize("NFKC", once.casefold())
 
 
 def check_name(name: str) -> None:
@@ -130,17 +141,20 @@ def check_name(name: str) -> None:
 
 def _check_part(part: str, shown: str) -> None:
     if part in ("", ".", "..") or part != part.strip() or part.endswith("."):
-        raise CardError(
-            Code.NAME_UNSAFE, "has a part that is empty, `.`, `..`, or ends in a dot or space", subject=shown
-        )
+        why = "has a part that is empty, `.`, `..`, or begins or ends with a space or ends with a dot"
+        raise CardError(Code.NAME_UNSAFE, why, subject=shown)
     if len(part.encode()) > MAX_COMPONENT_BYTES:
         raise CardError(Code.NAME_TOO_LONG, f"has a part of more than {MAX_COMPONENT_BYTES} bytes", subject=shown)
     if _UNSAFE_CHARACTERS.search(part) or any(unicodedata.category(c) in _UNSAFE_CATEGORIES for c in part):
         raise CardError(Code.NAME_UNSAFE, "holds a character that is unsafe in a file name", subject=shown)
-    # Full-width and ligature look-alikes of separators and dots must not turn into them when a system normalizes.
+    # Full-width and other look-alikes of separators and dots must not turn into them when a system normalizes.
     folded = unicodedata.normalize("NFKC", part)
-    if folded != part and (folded in (".", "..") or _UNSAFE_CHARACTERS.search(folded) or "/" in folded):
+    if "/" in folded or "\\" in folded or not folded.strip(". "):
         raise CardError(Code.NAME_UNSAFE, "normalizes to an unsafe name", subject=shown)
+    if _DRIVE.match(part):
+        raise CardError(Code.NAME_UNSAFE, "begins like a drive letter", subject=shown)
+    if ":" in part:
+        raise CardError(Code.NAME_RESERVED, "names an alternate data stream", subject=shown)
     if _RESERVED.match(part) or _RESERVED.match(folded):
         raise CardError(Code.NAME_RESERVED, "is a reserved device name", subject=shown)
 

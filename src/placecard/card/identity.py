@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from placecard.card.digest import digest_of
 from placecard.card.model import Card, CheckedFile
 
@@ -30,10 +32,16 @@ def serving_digest(card: Card) -> str:
         ("tool_parser", serving.tool_parser),
         ("reasoning_parser", serving.reasoning_parser),
         ("lora", serving.lora.name if serving.lora else None),
-        ("image_options", json.dumps(serving.image_options, sort_keys=True, ensure_ascii=False, separators=(",", ":"))),
+        ("image_options", canonical(serving.image_options)),
     ]
     frames = (_frame(tag, str(value).encode()) for tag, value in fields if value is not None)
     return digest_of(_frame("placecard", b"serving:1") + b"".join(frames))
+
+
+def canonical(value: object) -> str:
+    """Return JSON-like ``value`` as one text: sorted keys, no spaces; ``1``, ``1.0`` and ``true`` stay three things."""
+    plain = msgspec.to_builtins(value)
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _file(file: CheckedFile) -> bytes:

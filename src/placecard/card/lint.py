@@ -23,8 +23,11 @@ def lint(card: Card) -> tuple[CardError, ...]:
 
 
 def _notes(card: Card) -> Iterator[CardError]:
-    for key in sorted(_POLICY_KEYS & (card.unknown.keys() | card.serving.unknown.keys())):
-        yield CardError(Code.CARD_POLICY_IGNORED, "a card cannot set policy", subject=key)
+    unknown = {"$": card.unknown, "$.serving": card.serving.unknown}
+    unknown |= {f"$.files[{index}]": file.unknown for index, file in enumerate(card.files)}
+    for where, keys in unknown.items():
+        for place in _policy(keys, where):
+            yield CardError(Code.CARD_POLICY_IGNORED, "a card cannot set policy", subject=place)
     if card.slot(Role.TOKENIZER) is None:
         mend = "Put tokenizer.json into the model directory, or let the engine tokenize."
         yield CardError(Code.CARD_INCOMPLETE, "the slot is empty", subject="slot tokenizer", mend=mend)
@@ -41,3 +44,13 @@ def _notes(card: Card) -> Iterator[CardError]:
             uri = parse_uri(text)
             if isinstance(uri, HubUri) and not uri.pinned:
                 yield CardError(Code.REVISION_NOT_PINNED, f"{text} can move", subject=file.name)
+
+
+def _policy(value: object, where: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in sorted(value.items()):
+            place = f"{where}.{ascii(key)[1:-1]}"
+            if key in _POLICY_KEYS:
+                yield place
+            else:
+                yield from _policy(inner, place)

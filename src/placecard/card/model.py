@@ -6,13 +6,13 @@ A :class:`Card` that exists is a valid one: construction checks every rule and r
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
-from placecard.card.digest import check_digest
+from placecard.card.digest import EMPTY_DIGEST, check_digest
 from placecard.card.filenames import Role, check_name, collisions, fits_slot
 from placecard.card.slug import slugify
 from placecard.card.uri import parse_uri
@@ -62,17 +62,33 @@ class CheckedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A file that stays out, and the reason: ``weights``, ``code``, ``hidden``, ``budget`` …"""
+    """A file that stays out, and the reason: ``weights``, ``code``, ``hidden``, ``budget`` …
+
+    Both are for reading alone, and a directory may hold any name: characters that could mislead a reader or break
+    the encoding are escaped on construction, so that a file which stays out never kills the card that lists it.
+    """
 
     name: str
     reason: str
+    unknown: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in ("name", "reason"):
+            msgspec.structs.force_setattr(self, key, _escaped(getattr(self, key)))
 
 
 class Lora(msgspec.Struct, frozen=True, kw_only=True):
-    """The adapter that this card adds to its base model."""
+    """The adapter that this card adds to its base model; ``max_gpu_lora_count``: adapters an engine holds at once."""
 
     name: str
     max_gpu_lora_count: int | None = None
+    unknown: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        defects = [*_bad_strings({"$.serving.lora.name": self.name})]
+        defects += _out_of_range({"$.serving.lora.max_gpu_lora_count": self.max_gpu_lora_count}, least=0)
+        if defects:
+            raise CardDefectsError(defects)
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +109,13 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     image_options: dict[str, Any] = msgspec.field(default_factory=dict)
     lora: Lora | None = None
     unknown: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        texts = {f"$.serving.{key}": getattr(self, key) for key in ("worker_type", "tool_parser", "reasoning_parser")}
+        texts |= {f"$.serving.aliases[{index}]": alias for index, alias in enumerate(self.aliases)}
+        numbers = {f"$.serving.{key}": getattr(self, key) for key in ("context_length", "kv_block_size")}
+        if defects := (*_bad_strings(texts), *_out_of_range(numbers, least=1)):
+            raise CardDefectsError(defects)
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,15 +159,39 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 _ROLES: Final = frozenset(role.value for role in Role)
 _TYPED: Final = _ROLES - {Role.EXTRA.value}
+# Unicode general categories: control, format (direction, zero width), surrogate, line and paragraph separator.
+_MISLEADING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def bad_string(text: str, *, limit: int = 1024) -> str | None:
     """Say what makes ``text`` unfit as a name or path that people read; None if nothing does."""
     if not text or len(text) > limit:
         return f"is empty or longer than {limit} characters"
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text):
+    if any(unicodedata.category(c) in _MISLEADING for c in text):
         return "holds a control, direction-changing or surrogate character"
     return None
+
+
+def name_defects(name: str, origin: str | None) -> Iterator[CardError]:
+    """Yield what is wrong with a card's own name and origin."""
+    yield from _bad_strings({"$.name": name, "$.origin": origin})
+
+
+def _bad_strings(texts: Mapping[str, str | None]) -> Iterator[CardError]:
+    for where, text in texts.items():
+        if text is not None and (why := bad_string(text)):
+            yield CardError(Code.CARD_BAD_STRING, why, subject=where)
+
+
+def _out_of_range(numbers: Mapping[str, int | None], *, least: int) -> Iterator[CardError]:
+    for where, value in numbers.items():
+        if value is not None and not least <= value <= 2**31 - 1:
+            yield CardError(Code.CARD_RANGE, f"{value} is outside {least} to 2^31-1", subject=where)
+
+
+def _escaped(text: str) -> str:
+    bad = (c if unicodedata.category(c) not in _MISLEADING else c.encode("unicode_escape").decode() for c in text)
+    return "".join(bad)
 
 
 def _file_defects(file: CheckedFile) -> Iterator[CardError]:
@@ -159,30 +206,25 @@ def _file_defects(file: CheckedFile) -> Iterator[CardError]:
             check()
         except CardError as defect:
             yield defect
+    for key, texts in (("role", (file.role,)), ("consumers", file.consumers)):
+        for text in texts:
+            if why := bad_string(text, limit=128):
+                yield CardError(Code.CARD_BAD_STRING, f"{key} {why}", subject=shown)
     if len(file.sources) > MAX_SOURCES:
         yield CardError(Code.CARD_TOO_LARGE, f"has more than {MAX_SOURCES} sources", subject=shown)
     if file.size is not None and not 0 <= file.size <= _MAX_INT:
         yield CardError(Code.CARD_RANGE, f"size {file.size} is negative or over 2^63-1", subject=shown)
     if file.typed:
-        if file.size == 0:
+        if file.size == 0 or file.digest == EMPTY_DIGEST:
             yield CardError(Code.SLOT_EMPTY, f"fills slot {file.role} and is empty", subject=shown)
         if not fits_slot(file.name, Role(file.role)):
             yield CardError(Code.SLOT_TYPE_MISMATCH, f"cannot fill slot {file.role}", subject=shown)
 
 
 def _card_defects(card: Card) -> Iterator[CardError]:
-    named = [("$.name", card.name), *((f"$.serving.aliases[{i}]", a) for i, a in enumerate(card.serving.aliases))]
-    if card.serving.lora is not None:
-        named.append(("$.serving.lora.name", card.serving.lora.name))
-    if card.origin is not None:
-        named.append(("$.origin", card.origin))
-    for where, text in named:
-        if why := bad_string(text):
-            yield CardError(Code.CARD_BAD_STRING, why, subject=where)
-    for key in ("context_length", "kv_block_size"):
-        value = getattr(card.serving, key)
-        if value is not None and not 0 < value <= 2**31 - 1:
-            yield CardError(Code.CARD_RANGE, f"{value} is outside 1 to 2^31-1", subject=f"$.serving.{key}")
+    yield from name_defects(card.name, card.origin)
+    if card.schema != SCHEMA:
+        yield CardError(Code.CARD_VERSION_UNSUPPORTED, f"schema {card.schema}, not {SCHEMA}", subject="$.schema")
     if len(card.files) > MAX_FILES:
         yield CardError(Code.CARD_TOO_LARGE, f"lists {len(card.files)} files; at most {MAX_FILES}", subject="$.files")
         return

@@ -3,6 +3,7 @@
 ::
 
     hf://REPO[@REVISION]/PATH      REPO is NAME or ORG/NAME; a pinned revision is 40 hex digits
+                                   without a revision the last / ends the repository
     file:///ABSOLUTE/PATH
     http(s)://HOST[:PORT]/PATH
 
@@ -21,14 +22,20 @@ from urllib.parse import quote, unquote_to_bytes
 from placecard.errors import CardError, Code
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
-_HF = re.compile(r"hf://(?P<repo>[^@#?]+?)(?:@(?P<revision>[^@#?]+?))?/(?P<path>[^@#?]+)")
+# Source: huggingface_hub, hf_file_system.py, SPECIAL_REFS_REVISION_REGEX: the revisions that hold a separator.
+_HF = re.compile(r"hf://(?P<repo>[^@#?]+?)(?:@(?P<revision>refs/(?:convert|pr)/[^@#?/]+|[^@#?/]+))?/(?P<path>[^@#?]+)")
 _HTTP = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^?#]*)"
+    r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>/[^?#]*)"
 )
+_HOST = re.compile(r"(?=.{1,253}$)(?!.*\.\.)[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+# Source: WHATWG URL, "ends in a number": what resolvers may read as an IPv4 address in an odd form.
+_NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)")
 # Source: huggingface_hub, utils/_validators.py, validate_repo_id: 96 characters of [A-Za-z0-9_.-], no `--` nor `..`.
 _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+_HIDDEN_TWICE = re.compile(r"%(?:2[eEfF]|5[cC]|[01][0-9a-fA-F])")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_REVISION = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_REVISION = re.compile(r"(?:refs/(?:convert|pr)/)?(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def parse_uri(text: str) -> Uri:
     """Return the parts of a source URI.
 
     Raises:
-        CardError: ``URI_FORBIDDEN``.
+        CardError: ``URI_FORBIDDEN``, or ``PATH_ESCAPE`` where its path climbs, encoded or not.
     """
     if len(text) > 4096 or not _PRINTABLE.fullmatch(text) or "\\" in text:
         raise _forbidden(text, "is too long or holds a space, control, non-ASCII character or backslash")
@@ -93,8 +100,17 @@ def parse_uri(text: str) -> Uri:
 
 
 def file_uri(path: PurePosixPath | str) -> str:
-    """Return the ``file://`` URI of an absolute path."""
-    return str(FileUri(PurePosixPath(path)))
+    """Return the ``file://`` URI of an absolute path.
+
+    Raises:
+        CardError: ``URI_FORBIDDEN`` or ``PATH_ESCAPE``: no reader would accept the URI of such a path.
+    """
+    try:
+        text = str(FileUri(PurePosixPath(path)))
+    except UnicodeEncodeError:
+        raise _forbidden(str(path), "is no path in UTF-8") from None
+    parse_uri(text)
+    return text
 
 
 def is_commit(revision: str) -> bool:
@@ -110,7 +126,7 @@ def check_repo(repo: str, *, subject: str) -> None:
     """
     parts = repo.split("/")
     ok = len(parts) <= 2 and len(repo) <= 96 and all(_REPO_PART.fullmatch(part) for part in parts)
-    if not ok or "--" in repo or ".." in repo:
+    if not ok or "--" in repo or ".." in repo or repo.endswith(".git"):
         raise _forbidden(subject, "does not name a hub repository (NAME or ORG/NAME)")
 
 
@@ -133,7 +149,7 @@ def parse_hub(text: str) -> HubUri:
     With ``@REVISION`` the path may have sub-folders. Without it, as in older cards, the last ``/`` ends the repository.
 
     Raises:
-        CardError: ``URI_FORBIDDEN``.
+        CardError: ``URI_FORBIDDEN`` or ``PATH_ESCAPE``.
     """
     match = _HF.fullmatch(text)
     if match is None:
@@ -160,7 +176,7 @@ def _parse_http(text: str) -> HttpUri:
     if match is None:
         raise _forbidden(text, "is not http(s)://HOST[:PORT]/PATH")
     port = int(match["port"]) if match["port"] else (443 if match["scheme"] == "https" else 80)
-    if not 0 < port < 65536:
+    if port > 65535:
         raise _forbidden(text, "has a port outside 1-65535")
     host = match["host"].strip("[]")
     if match["host"].startswith("["):
@@ -168,9 +184,11 @@ def _parse_http(text: str) -> HttpUri:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise _forbidden(text, "has a malformed IPv6 address") from None
-    elif re.fullmatch(r"[0-9.]+|0[xX].*|.*\.(?:0[xX])?[0-9]+", host):
+    elif not _HOST.fullmatch(host):
+        raise _forbidden(text, "has a malformed host name")
+    elif _NUMERIC.fullmatch(host):
         try:
-            ipaddress.IPv4Address(host)  # refuses 127.1, 0x7f.1, 2130706433: forms that resolvers read as addresses
+            ipaddress.IPv4Address(host)  # refuses 127.1, 0x7f.1, 2130706433
         except ValueError:
             raise _forbidden(text, "has a malformed IPv4 address") from None
     _decoded_path(match["path"][1:], text)
@@ -185,18 +203,12 @@ def _decoded_path(path: str, text: str) -> str:
         decoded = unquote_to_bytes(path).decode()
     except UnicodeDecodeError:
         raise _forbidden(text, "does not decode to UTF-8") from None
-    parts = decoded.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        raise CardError(
-            Code.PATH_ESCAPE if ".." in parts else Code.URI_FORBIDDEN,
-            "has an empty or dotted path part",
-            subject=_shown(text),
-        )
-    if (
-        any(ord(c) < 32 or c in "\\\x7f" for c in decoded)
-        or re.search(r"%2[eEfF]|%00", decoded)
-        or "%2f" in path.lower()
-    ):
+    again = unquote_to_bytes(decoded).decode(errors="replace")
+    if ".." in decoded.split("/") or ".." in again.split("/"):
+        raise CardError(Code.PATH_ESCAPE, "has a `..` in its path", subject=_shown(text))
+    if any(part in ("", ".") for part in decoded.split("/")):
+        raise _forbidden(text, "has an empty or dotted path part")
+    if "%2f" in path.lower() or _HIDDEN.search(decoded) or _HIDDEN_TWICE.search(decoded):
         raise _forbidden(text, "hides a separator, dot or control character behind percent-encoding")
     return decoded
 

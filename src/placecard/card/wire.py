@@ -10,55 +10,61 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
-from placecard.card.model import MAX_CARD_BYTES, MAX_FILES, SCHEMA, Card, CheckedFile, LeftOut, Lora, Serving
+from placecard.card.model import (
+    MAX_CARD_BYTES,
+    MAX_FILES,
+    SCHEMA,
+    Card,
+    CheckedFile,
+    LeftOut,
+    Lora,
+    Serving,
+    name_defects,
+)
 from placecard.errors import CardDefectsError, CardError, Code
 
 MAX_DEPTH: Final = 32
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-_T = TypeVar("_T", CheckedFile, Serving)
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)  # possessive: linear on any input
+_INTEGERS: Final = frozenset({"schema", "size", "context_length", "kv_block_size", "max_gpu_lora_count"})
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 def decode_card(data: bytes) -> Card:
     """Return the card that ``data`` (JSON, UTF-8) states.
 
     Raises:
-        CardError: The bytes are not one JSON object within the bounds.
-        CardDefectsError: They are, and break rules of the card; all are listed.
+        CardError: The bytes are not one JSON object within the bounds, or of a newer schema.
+        CardDefectsError: They are, and break rules of the card; all are listed. Rules between files are looked at once
+            each file stands by itself.
     """
     raw = read_json(data)
     _check_schema(raw)
     defects: list[CardError] = []
     files = _files(raw.get("files", []), defects)
     serving = _part(raw.get("serving", {}), Serving, "$.serving", defects)
-    rest = {key: value for key, value in raw.items() if key not in ("files", "serving")}
-    known, unknown = _split(rest, Card)
-    for where, value in _wrong_numbers(known, ("schema",), "$"):
-        defects.append(CardError(Code.CARD_BAD_NUMBER, f"{value!r} is not an integer", subject=where))
-    try:
-        left_out = msgspec.convert(known.pop("left_out", []), tuple[LeftOut, ...])
-        shell = msgspec.convert(known | {"files": []}, _Shell)
-    except msgspec.ValidationError as error:
-        defects.append(_schema_defect(error, "$"))
-    if defects or serving is None:
+    own = _part({key: value for key, value in raw.items() if key not in ("files", "serving")}, _Own, "$", defects)
+    if defects or serving is None or own is None:
         raise CardDefectsError(defects)
     return Card(
-        name=shell.name, schema=shell.schema, origin=shell.origin, files=files, left_out=left_out, serving=serving,
-        unknown=unknown,
+        name=own.name, schema=own.schema, origin=own.origin, files=files, left_out=own.left_out, serving=serving,
+        unknown=own.unknown,
     )  # fmt: skip
 
 
 def encode_card(card: Card, *, indent: int | None = None) -> bytes:
-    """Return ``card`` as JSON with sorted keys; unknown keys stand where they were read."""
-    return json.dumps(to_json(card), sort_keys=True, ensure_ascii=False, indent=indent).encode()
+    """Return ``card`` as JSON with sorted keys; unknown keys stand where they were read.
+
+    Raises:
+        CardError: ``CARD_TOO_LARGE``: no reader would take it.
+    """
+    data = json.dumps(to_json(card), sort_keys=True, ensure_ascii=False, indent=indent).encode()
+    _check_size(data, MAX_CARD_BYTES)
+    return data
 
 
 def to_json(card: Card) -> dict[str, Any]:
     """Return ``card`` as plain JSON values, without empty members."""
-    body = _plain(card)
-    body["schema"] = card.schema
-    body["files"] = [_plain(file) for file in card.files]
-    body["serving"] = _plain(card.serving)
-    return body
+    return _plain(card)
 
 
 def read_json(data: bytes, *, max_bytes: int = MAX_CARD_BYTES) -> dict[str, Any]:
@@ -71,8 +77,7 @@ def read_json(data: bytes, *, max_bytes: int = MAX_CARD_BYTES) -> dict[str, Any]
         CardError: ``CARD_TOO_LARGE``, ``CARD_TOO_DEEP``, ``CARD_DUPLICATE_KEY``, ``CARD_BAD_NUMBER``,
             ``CARD_BAD_STRING`` or ``CARD_MALFORMED`` with the byte offset.
     """
-    if len(data) > max_bytes:
-        raise CardError(Code.CARD_TOO_LARGE, f"{len(data)} bytes; at most {max_bytes}")
+    _check_size(data, max_bytes)
     _check_depth(data)
     try:
         text = data.decode()
@@ -87,19 +92,26 @@ def read_json(data: bytes, *, max_bytes: int = MAX_CARD_BYTES) -> dict[str, Any]
         raise CardError(Code.CARD_MALFORMED, f"not JSON at byte {offset}: {error.msg}") from None
     if not isinstance(value, dict):
         raise CardError(Code.CARD_MALFORMED, f"the top level is a {type(value).__name__}, not an object")
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise CardError(Code.CARD_BAD_STRING, "a string holds a lone surrogate") from None
+    if "\\u" in text:  # UTF-8 itself cannot hold a surrogate; an escape can
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise CardError(Code.CARD_BAD_STRING, "a string holds a lone surrogate") from None
     return value
 
 
-class _Shell(msgspec.Struct):
-    """The card's own scalar keys."""
+class _Own(msgspec.Struct):
+    """The card without its files and serving part."""
 
     name: str
     schema: int = SCHEMA
     origin: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    unknown: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if defects := tuple(name_defects(self.name, self.origin)):
+            raise CardDefectsError(defects)
 
 
 def _files(raw: Any, defects: list[CardError]) -> tuple[CheckedFile, ...]:
@@ -129,17 +141,17 @@ def _files(raw: Any, defects: list[CardError]) -> tuple[CheckedFile, ...]:
 
 
 def _part(raw: Any, type_: type[_T], where: str, defects: list[CardError]) -> _T | None:
-    """Return ``raw`` as ``type_`` with its unknown keys kept aside; note what is wrong in ``defects``."""
+    """Return ``raw`` as ``type_``; note what is wrong in ``defects``."""
     if not isinstance(raw, dict):
         defects.append(CardError(Code.CARD_SCHEMA, f"is a {type(raw).__name__}, not an object", subject=where))
         return None
-    known, unknown = _split(raw, type_)
-    if bad := list(_wrong_numbers(known, ("size", "context_length", "kv_block_size"), where)):
-        code = Code.CARD_BAD_NUMBER if type_ is CheckedFile else Code.CARD_RANGE
-        defects.extend(CardError(code, f"{value!r} is not an integer", subject=place) for place, value in bad)
+    code = Code.CARD_RANGE if type_ is Serving else Code.CARD_BAD_NUMBER
+    parted = _parted(raw, type_)
+    if wrong := [CardError(code, f"{value!r} is not an integer", subject=at) for at, value in _floats(parted, where)]:
+        defects.extend(wrong)
         return None
     try:
-        return msgspec.convert(known | {"unknown": unknown}, type_)
+        return msgspec.convert(parted, type_)
     except msgspec.ValidationError as error:
         defects.append(_schema_defect(error, where))
     except CardDefectsError as found:
@@ -147,29 +159,41 @@ def _part(raw: Any, type_: type[_T], where: str, defects: list[CardError]) -> _T
     return None
 
 
-def _split(raw: dict[str, Any], type_: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
-    fields = set(type_.__struct_fields__) - {"unknown"}
-    return (
-        {key: value for key, value in raw.items() if key in fields},
-        {key: value for key, value in raw.items() if key not in fields},
-    )
+def _parted(raw: Any, type_: type[msgspec.Struct]) -> Any:
+    """Return ``raw`` with the keys that ``type_`` does not know moved into its ``unknown``; its parts likewise."""
+    if not isinstance(raw, dict):
+        return raw
+    fields = frozenset(type_.__struct_fields__) - {"unknown"}
+    parted = {key: value for key, value in raw.items() if key in fields}
+    parted["unknown"] = {key: value for key, value in raw.items() if key not in fields}
+    if "lora" in parted:
+        parted["lora"] = _parted(parted["lora"], Lora)
+    if isinstance(left_out := parted.get("left_out"), list):
+        parted["left_out"] = [_parted(entry, LeftOut) for entry in left_out]
+    return parted
 
 
-def _wrong_numbers(raw: dict[str, Any], keys: tuple[str, ...], where: str) -> Iterator[tuple[str, Any]]:
-    for key in keys:
-        if isinstance(value := raw.get(key), bool | float):
-            yield f"{where}.{key}", value
+def _floats(parted: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+    """Yield each value that stands for an integer and is none, though JSON readers would let it pass."""
+    for key in sorted(_INTEGERS & parted.keys()):
+        if isinstance(parted[key], bool | float):
+            yield f"{where}.{key}", parted[key]
+    if isinstance(lora := parted.get("lora"), dict):
+        yield from _floats(lora, f"{where}.lora")
 
 
-def _plain(part: Card | CheckedFile | Serving) -> dict[str, Any]:
-    body: dict[str, Any] = dict(part.unknown)
+def _plain(part: msgspec.Struct) -> dict[str, Any]:
+    body: dict[str, Any] = dict(getattr(part, "unknown", {}))
     for key in part.__struct_fields__:
         value = getattr(part, key)
         if key == "unknown" or value is None or value in ((), {}):
             continue
-        body[key] = msgspec.to_builtins(value) if isinstance(value, tuple | Lora) else value
-        if isinstance(value, Lora) and value.max_gpu_lora_count is None:
-            body[key] = {"name": value.name}
+        if isinstance(value, msgspec.Struct):
+            body[key] = _plain(value)
+        elif isinstance(value, tuple):
+            body[key] = [_plain(each) if isinstance(each, msgspec.Struct) else each for each in value]
+        else:
+            body[key] = value
     return body
 
 
@@ -189,6 +213,11 @@ def _schema_defect(error: msgspec.ValidationError, where: str) -> CardError:
     detail, _, at = str(error).partition(" - at ")
     place = at.strip("`").removeprefix("$") if at else ""
     return CardError(Code.CARD_SCHEMA, detail[:1].lower() + detail[1:], subject=where + place)
+
+
+def _check_size(data: bytes, max_bytes: int) -> None:
+    if len(data) > max_bytes:
+        raise CardError(Code.CARD_TOO_LARGE, f"{len(data)} bytes; at most {max_bytes}")
 
 
 def _check_depth(data: bytes) -> None:
