@@ -1,0 +1,211 @@
+"""A registry in the directory of Dynamo's file discovery: what its workers write, and what its front ends read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from placecard.discovery import Change, Record, changes
+from placecard.discovery.lease import lease_end
+from placecard.dynamo.filekv import INSTANCES, MODELS, TTL_S, FileKv, Stamp, decode_key
+from placecard.dynamo.record import (
+    MAX_RECORD_BYTES,
+    Worker,
+    Written,
+    decode_model_record,
+    dynamo_instance_id,
+    encode_model_record,
+    stated,
+)
+from placecard.errors import Code, DiscoveryError, PlacecardError
+from placecard.telemetry import Fallback, Observe, RecordRejected, ignore
+
+PERIOD_S: Final = 1.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of one file; ``record`` is the last good one, also while the file holds something unreadable."""
+
+    stamp: Stamp
+    data: bytes
+    record: Record | None
+    end: float
+
+
+class DynamoFileRegistry:
+    """Dynamo's file discovery (``DYN_DISCOVERY_BACKEND=file``); see :class:`~placecard.discovery.base.Registry`.
+
+    A record of a Dynamo worker gets an instance derived from its place; the URIs are on its card, so it has no address.
+    It is complete only where the worker lists extra files, as self-hosting ones do. A card that is understood in part
+    is used, and what was passed over is stated as a ``Fallback``.
+
+    Args:
+        directory: ``DYN_FILE_KV`` of the fleet; it need not exist yet.
+        ttl_s: Seconds a lease lasts; Dynamo's own constant.
+        period_s: Seconds between two looks of a watch.
+        worker: Where Dynamo is to look for what :meth:`put` writes.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ttl_s: float = TTL_S,
+        period_s: float = PERIOD_S,
+        worker: Worker | None = None,
+        observe: Observe = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ttl_s = ttl_s
+        self._kv = FileKv(directory)
+        self._period_s = period_s
+        self._worker = worker or Worker()
+        self._observe = observe
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._looked_at: float | None = None
+        self._written: dict[str, Written] = {}
+
+    async def __aenter__(self) -> DynamoFileRegistry:
+        await self._in_thread(self._kv.check)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def put(self, record: Record) -> None:
+        """Write the model's record and its worker's, each with a fresh lease."""
+        written = encode_model_record(record, self._worker)
+        earlier = self._written.get(record.instance)
+
+        def write() -> None:
+            self._kv.write(INSTANCES, written.instance_key, written.instance)
+            self._kv.write(MODELS, written.model_key, written.model)
+            if earlier is not None and earlier.model_key != written.model_key:
+                self._kv.remove(MODELS, earlier.model_key)
+
+        await self._in_thread(write)
+        self._written[record.instance] = written
+
+    async def refresh(self, instance: str) -> bool:
+        """Touch both records of ``instance``; False if either is gone."""
+        written = self._written.get(instance)
+        if written is None:
+            return False
+        return await self._in_thread(
+            lambda: self._kv.touch(MODELS, written.model_key) and self._kv.touch(INSTANCES, written.instance_key)
+        )
+
+    async def delete(self, instance: str) -> None:
+        """Remove the records of ``instance``, the model's first; those of an earlier process too."""
+        worker = self._worker
+        key = f"{worker.namespace}/{worker.component}/{worker.endpoint}/{dynamo_instance_id(instance):x}"
+
+        def remove() -> None:
+            for name in self._kv.scan(MODELS):
+                if (found := decode_key(name)) == key or found.startswith(f"{key}/"):
+                    self._kv.remove(MODELS, found)
+            self._kv.remove(INSTANCES, key)
+
+        await self._in_thread(remove)
+        self._written.pop(instance, None)
+
+    async def list(self) -> tuple[Record, ...]:
+        """Return the records whose lease is alive, ordered by instance."""
+        return tuple((await self._look()).values())
+
+    async def watch(self) -> AsyncIterator[Change]:
+        """Yield the present records, then changes, until the consumer stops.
+
+        Raises:
+            DiscoveryError: The directory cannot be read at the start. Later it is waited for.
+        """
+        seen: Mapping[str, Record] = await self._look()
+        for change in changes({}, seen):
+            yield change
+        blind = False
+        while True:
+            await anyio.sleep(self._period_s)
+            try:
+                found = await self._look()
+            except DiscoveryError as error:
+                if not blind:
+                    self._observe(Fallback("last_known_records", str(error)))
+                blind = True
+                continue
+            blind = False
+            for change in changes(seen, found):
+                yield change
+            seen = found
+
+    async def _look(self) -> dict[str, Record]:
+        return await self._in_thread(self._scan)
+
+    def _scan(self) -> dict[str, Record]:
+        """Return the live records by instance. Blocking; what did not change since the last look is not read again."""
+        now, known = self._clock(), {}
+        for name, stamp in sorted(self._kv.scan(MODELS).items()):
+            if (entry := self._entry(name, stamp, now)) is not None:
+                known[name] = entry
+        self._known, self._looked_at = known, now
+        records: dict[str, Record] = {}
+        for name, entry in known.items():
+            if entry.record is None or entry.end <= now:
+                continue
+            if entry.record.instance in records:
+                self._reject(name, Code.RECORD_MALFORMED, "another record speaks for the same instance", entry.data)
+                continue
+            records[entry.record.instance] = entry.record
+        return dict(sorted(records.items()))
+
+    def _entry(self, name: str, stamp: Stamp, now: float) -> _Known | None:
+        known = self._known.get(name)
+        if known is not None and known.stamp == stamp:
+            return known
+        end = lease_end(
+            touched=stamp.touched_s,
+            file_now=time.time(),
+            now=now,
+            ttl_s=self.ttl_s,
+            untouched_at=self._looked_at if known is not None else None,
+        )
+        if known is None and end <= now:
+            return None  # left lying by a worker that died; nobody needs to read it
+        try:
+            data = self._kv.read(MODELS, name, max_bytes=MAX_RECORD_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            data = f"unreadable: {error.strerror}".encode()
+        if known is not None and known.data == data:
+            return replace(known, stamp=stamp, end=end)
+        last = None if known is None else known.record
+        return _Known(stamp, data, self._decoded(name, data) or last, end)
+
+    def _decoded(self, name: str, data: bytes) -> Record | None:
+        """Return the record in ``data``, or None once the reason is stated."""
+        try:
+            record, info = decode_model_record(data, key=decode_key(name))
+        except PlacecardError as error:
+            self._reject(name, error.code, str(error), data)
+            return None
+        for note in stated(record, info):
+            self._observe(Fallback("dynamo_card_read_in_part", note))
+        return record
+
+    def _reject(self, name: str, code: Code, detail: str, data: bytes) -> None:
+        known = self._known.get(name)
+        if known is None or known.data != data:
+            self._observe(RecordRejected(ascii(decode_key(name)), code, detail))
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await to_thread.run_sync(work)

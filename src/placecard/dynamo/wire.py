@@ -1,0 +1,340 @@
+"""Dynamo's card read into ours, in every form that its releases have written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from placecard.card import Card, CheckedFile, Lora, Role, Serving, read_json
+from placecard.card.filenames import fits_slot
+from placecard.dynamo.mdcsum import mdcsum
+from placecard.dynamo.paths import read_path
+from placecard.errors import CardDefectsError, CardError, Code
+
+# Externally tagged slots: {kind: file} or, for templates, {kind: {"is_custom": bool, "file": file}}. Before it had a slot
+# of its own the template stood in prompt_formatter, so both slots take both families.
+_TEMPLATES: Final = dict.fromkeys(
+    ("hf_chat_template", "hf_chat_template_jinja", "hf_chat_template_json"), Role.CHAT_TEMPLATE
+)
+_PROMPT: Final = {"hf_tokenizer_config_json": Role.TOKENIZER_CONFIG, **_TEMPLATES}
+SLOTS: Final[dict[str, dict[str, Role]]] = {
+    "model_info": {"hf_config_json": Role.MODEL_INFO},
+    "tokenizer": {"hf_tokenizer_json": Role.TOKENIZER, "tik_token_model": Role.TOKENIZER},
+    "prompt_formatter": _PROMPT,
+    "chat_template_file": _PROMPT,
+    "gen_config": {"hf_generation_config_json": Role.GENERATION_CONFIG},
+}
+WORKER_TYPES: Final = ("aggregated", "prefill", "decode", "encode")
+MAX_EXTRA_FILES: Final = 4096  # before any is looked at; the card's own limit is lower
+_MAX_U32: Final = 2**32 - 1
+_MAX_TOKENS: Final = 2**31 - 1
+_SLUG = re.compile(r"[a-z0-9_-]*")
+_ENVELOPE: Final = ("namespace", "component", "endpoint", "model_suffix")
+_READ: Final = frozenset(SLOTS) | {"display_name", "source_path", "extra_files", "aliases", "lora"}
+
+
+@dataclass(frozen=True)
+class DynamoInfo:
+    """What a Dynamo card says beyond ours.
+
+    Args:
+        source_path: Hub repository or directory the worker was started with; the display name where the card has none.
+        slug: As on the card.
+        raw: The card's JSON as received, for relaying: writing it anew from what we understood would drop newer keys.
+        mdcsum: Dynamo's checksum; None if a stock front end of the release we follow could not read the card.
+        custom_templates: Names of templates the operator supplied; they are found nowhere but where the card says.
+        lists_extra_files: Whether the card names files beyond the typed slots, as self-hosting workers do.
+        notes: What was passed over, and why.
+        namespace: With ``component``, ``endpoint`` and ``instance_id``, the worker; None outside a discovery record.
+        model_suffix: Slug of the adapter; None for a base model.
+    """
+
+    source_path: str
+    slug: str
+    raw: Mapping[str, Any]
+    mdcsum: str | None
+    custom_templates: tuple[str, ...] = ()
+    lists_extra_files: bool = False
+    notes: tuple[str, ...] = ()
+    namespace: str | None = None
+    component: str | None = None
+    endpoint: str | None = None
+    instance_id: int | None = None
+    model_suffix: str | None = None
+
+
+@dataclass
+class _Reading:
+    """What reading one card has brought together so far."""
+
+    slug: str
+    files: dict[str, CheckedFile] = field(default_factory=dict)
+    custom: list[str] = field(default_factory=list)
+    skipped: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    defects: list[CardError] = field(default_factory=list)
+
+    def wrong(self, where: str, detail: str, code: Code = Code.CARD_SCHEMA) -> None:
+        self.defects.append(CardError(code, detail, subject=where))
+
+
+def card_from_dynamo(data: bytes | Mapping[str, Any]) -> tuple[Card, DynamoInfo]:
+    """Return our card of a Dynamo card, and what Dynamo says beyond it.
+
+    ``data`` is a card, or a discovery record that holds one as ``card_json``. A slot kind or enum variant that is not
+    known is passed over and noted; it never costs the card. What was skipped is in ``card.unknown["dynamo"]["kept"]``.
+
+    Raises:
+        CardError: The bytes are not one JSON object within the bounds.
+        CardDefectsError: They are, and break rules; all are listed.
+    """
+    raw = read_json(data) if isinstance(data, bytes) else _strict(data)
+    envelope: Mapping[str, Any] = {}
+    if "card_json" in raw:
+        envelope, raw = raw, raw["card_json"]
+        if not isinstance(raw, dict):
+            raise CardError(Code.CARD_SCHEMA, f"is a {type(raw).__name__}, not an object", subject="$.card_json")
+    reading = _Reading(slug=_text(raw, "slug", []) or "")
+    for slot in SLOTS:
+        _read_slot(raw.get(slot), slot, reading)
+    extras = _read_extras(raw.get("extra_files"), reading)
+    worker = _read_envelope(envelope, reading)
+    serving = _serving(raw, reading)
+    name = _text(raw, "display_name", reading.defects, required=True)
+    source_path = _text(raw, "source_path", reading.defects) or name or ""
+    if not _SLUG.fullmatch(reading.slug):
+        reading.wrong("$.slug", "holds characters other than a-z 0-9 - _", Code.CARD_BAD_STRING)
+    if reading.defects or name is None or serving is None:
+        raise CardDefectsError(reading.defects)
+    total = _mdcsum(raw, reading)
+    dynamo = {"mdcsum": total, **worker, "kept": _rest(raw, reading) or None}
+    card = Card(
+        name=name,
+        origin=_origin(source_path),
+        files=tuple(reading.files.values()),
+        serving=serving,
+        unknown={"dynamo": {key: value for key, value in dynamo.items() if value is not None}},
+    )
+    info = DynamoInfo(
+        source_path=source_path,
+        slug=reading.slug,
+        raw=raw,
+        mdcsum=total,
+        custom_templates=tuple(reading.custom),
+        lists_extra_files=extras,
+        notes=tuple(reading.notes),
+        **worker,
+    )
+    return card, info
+
+
+def _strict(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``data`` as the strict reader would have read it from text."""
+    try:
+        return read_json(json.dumps(data, ensure_ascii=True).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CardError(Code.CARD_MALFORMED, f"not JSON values: {error}") from error
+
+
+def _read_slot(value: Any, slot: str, reading: _Reading) -> None:
+    where = f"$.{slot}"
+    if value is None:
+        return
+    if isinstance(value, str):
+        value = {value: None}  # a variant without content, such as one of a newer release
+    if not isinstance(value, dict) or len(value) != 1:
+        reading.wrong(where, "is not an object with one kind of file")
+        return
+    ((kind, body),) = value.items()
+    role = SLOTS[slot].get(kind)
+    if role is None:
+        reading.skipped[slot] = value
+        reading.notes.append(f"{where}: kind {kind[:40]!r} is not known here: passed over")
+        return
+    custom, where = False, f"{where}.{kind}"
+    if isinstance(body, dict) and "file" in body and kind in _TEMPLATES:
+        custom, body = body.get("is_custom", False), body["file"]
+        if not isinstance(custom, bool):
+            reading.wrong(f"{where}.is_custom", "is not true or false")
+            return
+        where += ".file"
+    _add(_read_file(body, where, role, reading, custom=custom), reading)
+
+
+def _read_extras(value: Any, reading: _Reading) -> bool:
+    """Read the untyped siblings; return whether there are any."""
+    if value is None:
+        return False
+    if not isinstance(value, list):
+        reading.wrong("$.extra_files", "is not an array")
+        return False
+    if len(value) > MAX_EXTRA_FILES:
+        reading.wrong("$.extra_files", f"lists {len(value)} files; at most {MAX_EXTRA_FILES}", Code.CARD_TOO_LARGE)
+        return False
+    for index, body in enumerate(value):
+        _add(_read_file(body, f"$.extra_files[{index}]", Role.EXTRA, reading), reading)
+    return bool(value)
+
+
+def _read_file(body: Any, where: str, role: Role, reading: _Reading, *, custom: bool = False) -> CheckedFile | None:
+    if not isinstance(body, dict):
+        reading.wrong(where, f"is a {type(body).__name__}, not a file")
+        return None
+    path, checksum, size = body.get("path"), body.get("checksum"), body.get("size")
+    if not isinstance(path, str) or not isinstance(checksum, str):
+        reading.wrong(where, "lacks a path or a checksum")
+        return None
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        reading.wrong(f"{where}.size", f"{size!r} is not an integer", Code.CARD_BAD_NUMBER)
+        return None
+    try:
+        place = read_path(path, slug=reading.slug)
+        if place.note:
+            reading.notes.append(f"{where}: no source: {place.note}")
+        if custom:
+            reading.custom.append(place.name)
+            if not fits_slot(place.name, role):
+                reading.notes.append(f"{where}: a template by its slot alone, not by its name: kept as an extra file")
+                role = Role.EXTRA
+        return CheckedFile(
+            name=place.name,
+            digest=checksum,
+            size=size,
+            role=role.value,
+            sources=(place.source,) if place.source else (),
+            unknown={"is_custom": True} if custom else {},
+        )
+    except CardDefectsError as found:
+        reading.defects.extend(found.defects)
+    except CardError as defect:
+        reading.defects.append(defect)
+    return None
+
+
+def _add(file: CheckedFile | None, reading: _Reading) -> None:
+    """Take ``file`` in; the same content listed again under its name is one file, other content is a conflict."""
+    if file is None:
+        return
+    other = reading.files.setdefault(file.name, file)
+    if other is file:
+        return
+    if other.digest != file.digest:
+        detail = f"stands twice with different content ({other.digest}, {file.digest})"
+        reading.wrong(ascii(file.name), detail, Code.CARD_NAME_CONFLICT)
+    elif file.typed and other.role != file.role:
+        reading.wrong(ascii(file.name), f"fills {other.role} and {file.role}", Code.CARD_NAME_CONFLICT)
+
+
+def _read_envelope(envelope: Mapping[str, Any], reading: _Reading) -> dict[str, Any]:
+    worker: dict[str, Any] = {key: _text(envelope, key, reading.defects) for key in _ENVELOPE}
+    instance = envelope.get("instance_id")
+    if instance is not None and (isinstance(instance, bool) or not isinstance(instance, int) or instance < 0):
+        reading.wrong("$.instance_id", "is not an integer of 64 bits", Code.CARD_BAD_NUMBER)
+        instance = None
+    worker["instance_id"] = instance
+    if envelope.get("type", "Model") != "Model":
+        reading.wrong("$.type", f"{envelope['type']!r:.40} is not a model record")
+    return worker
+
+
+def _serving(raw: Mapping[str, Any], reading: _Reading) -> Serving | None:
+    runtime = raw.get("runtime_config") or {}
+    if not isinstance(runtime, dict):
+        reading.wrong("$.runtime_config", "is not an object")
+        runtime = {}
+    lengths = [
+        _count(runtime, "context_length", reading),
+        _count(raw, "architectural_max_context_length", reading),
+        _count(raw, "context_length", reading),
+    ]
+    aliases = raw.get("aliases") or []
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        reading.wrong("$.aliases", "is not an array of strings")
+        aliases = []
+    return Serving(
+        aliases=tuple(dict.fromkeys(aliases)),
+        context_length=next((length for length in lengths if length), None),
+        kv_block_size=_count(raw, "kv_cache_block_size", reading),
+        worker_type=_worker_type(raw, reading),
+        tool_parser=_text(runtime, "tool_call_parser", reading.defects, at="$.runtime_config"),
+        reasoning_parser=_text(runtime, "reasoning_parser", reading.defects, at="$.runtime_config"),
+        lora=_lora(raw.get("lora"), reading),
+    )
+
+
+def _worker_type(raw: Mapping[str, Any], reading: _Reading) -> str | None:
+    worker_type = _text(raw, "worker_type", reading.defects)
+    flags = _text(raw, "model_type", reading.defects) or ""
+    if worker_type is None:
+        # Before the key existed, a prefill worker said so with a flag of the model type.
+        return "prefill" if "prefill" in (flag.strip().lower() for flag in flags.split("|")) else None
+    if worker_type.lower() in WORKER_TYPES:
+        return worker_type.lower()
+    reading.notes.append(f"$.worker_type: {worker_type[:40]!r} is not known here: passed over")
+    reading.skipped["worker_type"] = worker_type
+    return None
+
+
+def _lora(value: Any, reading: _Reading) -> Lora | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        reading.wrong("$.lora", "is not an object with a name")
+        return None
+    count = value.get("max_gpu_lora_count")
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+        reading.wrong("$.lora.max_gpu_lora_count", f"{count!r:.40} is not an integer", Code.CARD_RANGE)
+        return None
+    return Lora(name=value["name"], max_gpu_lora_count=count)
+
+
+def _count(raw: Mapping[str, Any], key: str, reading: _Reading) -> int | None:
+    """Return a count of tokens; zero is Dynamo's word for none, and what no engine can mean is as good as none."""
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_U32:
+        reading.wrong(f"$.{key}", f"{value!r:.40} is not an integer of 32 bits", Code.CARD_RANGE)
+        return None
+    if value > _MAX_TOKENS:
+        reading.notes.append(f"$.{key}: {value} stands for no limit")
+        return None
+    return value or None
+
+
+def _text(
+    raw: Mapping[str, Any], key: str, defects: list[CardError], *, at: str = "$", required: bool = False
+) -> str | None:
+    value = raw.get(key)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str):
+        found = "is absent" if key not in raw else f"is a {type(value).__name__}, not a string"
+        defects.append(CardError(Code.CARD_SCHEMA, found, subject=f"{at}.{key}"))
+        return None
+    return value
+
+
+def _mdcsum(raw: Mapping[str, Any], reading: _Reading) -> str | None:
+    try:
+        return mdcsum(raw)
+    except CardError as error:
+        reading.notes.append(f"no mdcsum: {error.detail[:200]}")
+        return None
+
+
+def _rest(raw: Mapping[str, Any], reading: _Reading) -> dict[str, Any]:
+    """Return what of the card has no place in ours: unknown keys and skipped slots."""
+    rest = {key: value for key, value in raw.items() if key not in _READ and value not in (None, [], {})}
+    return rest | reading.skipped
+
+
+def _origin(source_path: str) -> str | None:
+    """Return where the worker took the model from, as our cards say it: a directory or ``hf://REPO``."""
+    if source_path.startswith(("/", "hf://")):
+        return source_path
+    repo = re.fullmatch(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)?(?:@[A-Za-z0-9._-]+)?", source_path)
+    return f"hf://{source_path}" if repo and len(source_path) <= 224 else None
