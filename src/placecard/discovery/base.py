@@ -17,8 +17,8 @@ class Record:
         instance: 32 hexadecimal digits, drawn anew at each start of a worker: an incarnation, not a host.
         card: What it serves, and where the files may be had.
         address: Base URL of the worker's metadata server (``http://HOST:PORT``); None if it does not self-host.
-        complete: Whether the card lists every metadata file of the model. Placecard's own cards do; foreign ones may not,
-            and then siblings are looked for where the card's files come from.
+        complete: Whether the card lists every metadata file of the model. Placecard's own cards do; foreign ones may
+            not, and then siblings are looked for where the card's files come from.
     """
 
     instance: str
@@ -47,8 +47,8 @@ Change = Joined | Left
 class Registry(Protocol):
     """Where workers advertise and front ends look. Use with ``async with``; leaving it withdraws nothing.
 
-    All methods raise :class:`~placecard.errors.DiscoveryError` when the registry itself cannot be used. A record that cannot be
-    read never raises: it is stated once as a ``RecordRejected`` fact, and the others are not touched.
+    All methods raise :class:`~placecard.errors.DiscoveryError` when the registry itself cannot be used. A record that
+    cannot be read never raises: it is stated once as a ``RecordRejected`` fact, and the others are not touched.
     """
 
     ttl_s: float
@@ -77,6 +77,7 @@ class Registry(Protocol):
     def watch(self) -> AsyncIterator[Change]:
         """Yield a :class:`Joined` for every present record, then changes as they happen, until the consumer stops.
 
-        For one instance a :class:`Left` comes before the :class:`Joined` that follows it. Repeated states are not reported twice.
+        For one instance a :class:`Left` comes before the :class:`Joined` that follows it. Repeated states are not
+        reported twice.
         """
         ...
