@@ -14,14 +14,25 @@ def card_schema() -> dict[str, Any]:
     """Return the JSON Schema of a card. Unknown keys are allowed everywhere: readers keep and ignore them."""
     (reference,), parts = msgspec.json.schema_components([Card], ref_template="#/$defs/{name}")
     for part in parts.values():
+        part["description"] = part["description"].partition("\n\n")[0]
         part.get("properties", {}).pop("unknown", None)
         part["additionalProperties"] = True
-    file, card = parts["CheckedFile"]["properties"], parts["Card"]["properties"]
-    file["digest"] |= {"pattern": "^blake3:[0-9a-f]{64}$"}
-    file["size"] = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1, "description": "Bytes."}
-    file["sources"] |= {"maxItems": MAX_SOURCES}
-    card["files"] |= {"maxItems": MAX_FILES}
+    card, file, serving = (parts[name]["properties"] for name in ("Card", "CheckedFile", "Serving"))
+    text = {"minLength": 1, "maxLength": 1024}
+    length = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 2**31 - 1}, {"type": "null"}]}
+    card["name"] |= text
     card["schema"] |= {"const": SCHEMA}
+    card["files"] |= {"minItems": 1, "maxItems": MAX_FILES}
+    file["name"] |= text
+    file["role"] |= {"minLength": 1, "maxLength": 128}
+    file["digest"] |= {"pattern": "^blake3:[0-9a-f]{64}$"}
+    file["size"] = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, {"type": "null"}]}
+    file["sources"] |= {"maxItems": MAX_SOURCES}
+    serving["aliases"]["items"] |= text
+    serving["context_length"] |= length
+    serving["kv_block_size"] |= length
+    adapters = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+    parts["Lora"]["properties"]["max_gpu_lora_count"] |= {"anyOf": [adapters, {"type": "null"}]}
     parts["Card"]["required"] = ["schema", "name", "files"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -23,7 +23,9 @@ from placecard.errors import CardError, Code
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 # Source: huggingface_hub, hf_file_system.py, SPECIAL_REFS_REVISION_REGEX: the revisions that hold a separator.
-_HF = re.compile(r"hf://(?P<repo>[^@#?]+?)(?:@(?P<revision>refs/(?:convert|pr)/[^@#?/]+|[^@#?/]+))?/(?P<path>[^@#?]+)")
+_HF = re.compile(
+    r"hf://(?P<repo>[^@#?]+?)(?:@(?P<revision>refs/(?:convert|pr)/[^@#?/]+|(?!refs/)[^@#?/]+))?/(?P<path>[^@#?]+)"
+)
 _HTTP = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[1-9][0-9]{0,4}))?(?P<path>/[^?#]*)"
 )

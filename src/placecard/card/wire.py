@@ -134,9 +134,6 @@ def _files(raw: Any, defects: list[CardError]) -> tuple[CheckedFile, ...]:
             defects.append(CardError(Code.CARD_NAME_CONFLICT, detail, subject=ascii(file.name)))
         elif file.typed and not other.typed:
             files[file.name] = file  # the same file as slot and as extra: once, in its slot
-        elif file.typed and other.role != file.role:
-            detail = f"fills two slots, {other.role} and {file.role}"
-            defects.append(CardError(Code.CARD_NAME_CONFLICT, detail, subject=ascii(file.name)))
     return tuple(files.values())
 
 
