@@ -2,7 +2,7 @@
 
 Source: ``ModelDeploymentCard::mdcsum`` of ai-dynamo 1.6.1, found by giving a stock front end cards that differ in one
 field each and reading the names of its ``by-slug/<slug>/<mdcsum>/`` directories; the vectors are in
-``tests/golden/dynamo/mdcsum.json``.
+``tests/golden/dynamo/mdcsum.jsonl``.
 """
 
 from __future__ import annotations

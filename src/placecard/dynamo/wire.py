@@ -14,8 +14,8 @@ from placecard.dynamo.mdcsum import mdcsum
 from placecard.dynamo.paths import read_path
 from placecard.errors import CardDefectsError, CardError, Code
 
-# Externally tagged slots: {kind: file} or, for templates, {kind: {"is_custom": bool, "file": file}}. Before it had a slot
-# of its own the template stood in prompt_formatter, so both slots take both families.
+# Externally tagged slots: {kind: file} or, for templates, {kind: {"is_custom": bool, "file": file}}. Before it had its
+# own slot the template stood in prompt_formatter, so both slots take both families.
 _TEMPLATES: Final = dict.fromkeys(
     ("hf_chat_template", "hf_chat_template_jinja", "hf_chat_template_json"), Role.CHAT_TEMPLATE
 )

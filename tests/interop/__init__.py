@@ -1,0 +1,1 @@
+"""Against the real ai-dynamo wheel: ``make test-interop``."""
