@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from placecard.card import Uri
+from placecard.errors import Code, SourceError
 
 
 class Source(Protocol):
@@ -21,3 +22,24 @@ class Source(Protocol):
             SourceError: On entry or while iterating; ``transient`` tells whether asking again can help.
         """
         ...
+
+
+class TransferError(SourceError):
+    """A failure whose own facts say more than its code: whether asking again can help, and how long to wait first.
+
+    Args:
+        transient: Whether asking the same place again can help; overrides what the code says in general.
+        retry_after_s: Seconds that the place asked to be left alone, bounded; None if it did not say.
+    """
+
+    def __init__(
+        self, code: Code, detail: str, *, subject: str = "", transient: bool, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(code, detail, subject=subject)
+        self._transient = transient
+        self.retry_after_s = retry_after_s
+
+    @property
+    def transient(self) -> bool:
+        """Whether asking the same place again can help."""
+        return self._transient
