@@ -1,0 +1,58 @@
+"""Consumers: who opens a model directory, and the files by which each is known."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Consumer(StrEnum):
+    """Who opens a model directory. The words stand on cards, in facts and in every ``--json`` answer."""
+
+    CONFIG = "config"
+    GENERATION_CONFIG = "generation_config"
+    POOLING = "pooling"
+    TOKENIZER = "tokenizer"
+    IMAGE_PROCESSOR = "image_processor"
+    CHAT_TEMPLATE = "chat_template"
+
+
+# What any one of can make a tokenizer; each line is a set of files that belong together.
+# Source: transformers 5.23, `vocab_files_names` of its tokenizer classes; tiktoken names from Qwen and Kimi models.
+TOKENIZER_FILES: Final[tuple[tuple[str, ...], ...]] = (
+    ("tokenizer.json",),
+    ("tiktoken.model",),
+    ("tokenizer.model",),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("spiece.model",),
+    ("sentencepiece.bpe.model",),
+    ("tekken.json",),
+    ("tokenizer.model.v3",),
+    ("vocab.json",),
+)
+
+# Source: transformers 5.23, utils/__init__.py: IMAGE_PROCESSOR_NAME, PROCESSOR_NAME.
+IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+
+# Source: transformers 5.23, utils/hub.py: CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE.
+CHAT_TEMPLATE_FILES: Final = ("chat_template.jinja", "chat_template.json")
+
+# Names that each consumer is known to open: for systems where opens by native code cannot be watched.
+KNOWN_NAMES: Final[dict[Consumer, frozenset[str]]] = {
+    Consumer.CONFIG: frozenset({"config.json", "params.json"}),
+    Consumer.GENERATION_CONFIG: frozenset({"generation_config.json"}),
+    Consumer.POOLING: frozenset({"modules.json"}),
+    Consumer.TOKENIZER: frozenset(
+        {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}.union(*TOKENIZER_FILES)
+    ),
+    Consumer.IMAGE_PROCESSOR: frozenset(IMAGE_PROCESSOR_FILES),
+    Consumer.CHAT_TEMPLATE: frozenset(CHAT_TEMPLATE_FILES),
+}
+
+
+def has_tokenizer(names: frozenset[str]) -> bool:
+    """Whether ``names`` hold what a tokenizer can be made of."""
+    return any(names.issuperset(files) for files in TOKENIZER_FILES) or any(
+        name.endswith(".tiktoken") and "/" not in name for name in names
+    )
