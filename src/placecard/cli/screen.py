@@ -1,0 +1,134 @@
+"""The live pipeline of a resolve: plan ▸ fetch ▸ harvest ▸ snapshot ▸ load test, drawn from the facts that the work
+states."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from placecard.cli.output import err, out, safe, size_text
+from placecard.telemetry import (
+    BytesArrived,
+    CandidateFailed,
+    Fact,
+    FileHeld,
+    FileVerified,
+    StageEnded,
+    StageStarted,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from placecard.resolver import Resolution
+
+STAGES: Final = ("plan", "fetch", "harvest", "snapshot", "load test")
+_MARKS: Final = {"waiting": "[dim]·[/]", "running": "[cyan]▸[/]", "done": "[green]✓[/]", "failed": "[red]✗[/]"}
+_COLOURS: Final = {"READY": "green", "DEGRADED": "yellow", "REFUSED": "red"}
+
+
+@dataclass
+class _Stage:
+    state: str = "waiting"
+    seconds: float = 0.0
+
+
+@dataclass
+class Pipeline:
+    """What the screen knows; an observer that can be rendered at any moment."""
+
+    model: str
+    stages: dict[str, _Stage] = field(default_factory=lambda: {name: _Stage() for name in STAGES})
+    expected_bytes: int = 0
+    arrived_bytes: int = 0
+    held: int = 0
+    verified: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+
+    def __call__(self, fact: Fact) -> None:
+        """Take in one fact."""
+        match fact:
+            case StageStarted(stage=stage, total=total):
+                self.stages[stage].state = "running"
+                self.expected_bytes = self.expected_bytes or total
+            case StageEnded(stage=stage, seconds=seconds, ok=ok):
+                self.stages[stage] = _Stage("done" if ok else "failed", seconds)
+            case BytesArrived(count=count):
+                self.arrived_bytes += count
+            case FileHeld():
+                self.held += 1
+            case FileVerified(origin=origin):
+                self.verified[origin.lower().replace("_", " ")] += 1
+            case CandidateFailed():
+                self.failures += 1
+            case _:
+                pass
+
+    def note(self, stage: str) -> str:
+        """Say in a few words what came of ``stage``."""
+        if stage == "plan" and self.stages["plan"].state == "done":
+            return f"{size_text(self.expected_bytes)} advertised"
+        if stage == "fetch" and self.stages["fetch"].state != "waiting":
+            parts = [f"{count} from {origin}" for origin, count in sorted(self.verified.items())]
+            parts += [f"{self.held} held already"] if self.held else []
+            parts += [f"{self.failures} tries failed"] if self.failures else []
+            arrived = f"{size_text(self.arrived_bytes)} arrived and hashed · " if self.arrived_bytes else ""
+            return arrived + ", ".join(parts)
+        return ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for name, stage in self.stages.items():
+            seconds = f"{stage.seconds:6.2f} s" if stage.state in ("done", "failed") else " " * 8
+            yield f"  {_MARKS[stage.state]} {name:<10} [dim]{seconds}[/]  {self.note(name)}"
+
+
+@contextmanager
+def live(pipeline: Pipeline) -> Iterator[None]:
+    """Show ``pipeline`` while the work runs: redrawn on a terminal, printed once at the end when piped."""
+    console = err()
+    console.print("[bold]resolve[/] ", safe(pipeline.model), sep="")
+    if not console.is_terminal:
+        try:
+            yield
+        finally:
+            console.print(pipeline)
+        return
+    from rich.live import Live
+
+    with Live(pipeline, console=console, refresh_per_second=12):
+        yield
+
+
+def print_resolution(outcome: Resolution) -> None:
+    """Print what came of a resolve: the verdict and its reasons on standard error, the directory on standard output."""
+    console, state = err(), outcome.state.value
+    colour = _COLOURS[state]
+    counts = Counter(entry.proof.value.lower() for entry in outcome.entries)
+    proofs = ", ".join(f"{count} {proof}" for proof, count in sorted(counts.items()))
+    summary = f"  {len(outcome.entries)} files: {proofs}" if outcome.entries else ""
+    console.print(f"  [bold {colour}]{state}[/]{summary} [dim](load test {outcome.load_test})[/]")
+    for error in outcome.errors:
+        _block("red", error.code.value, str(error), error.mend)
+    for fact in outcome.degraded:
+        what = " · ".join(part for part in (fact.consumer, fact.missing) if part)
+        _block("yellow", fact.code.value, f"{what}: {fact.detail}" if what else fact.detail, fact.mend)
+    if outcome.left_out:
+        reasons: dict[str, list[str]] = {}
+        for each in outcome.left_out:
+            reasons.setdefault(each.reason, []).append(each.name)
+        for reason, names in sorted(reasons.items()):
+            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            console.print("  [dim]left out[/]  ", safe(f"{shown} ({reason})"), sep="")
+    if outcome.directory is not None:
+        out().print(safe(str(outcome.directory)))
+    elif outcome.stable_path is not None:
+        console.print("  [dim]still there[/]  ", safe(f"the last good directory: {outcome.stable_path}"), sep="")
+
+
+def _block(colour: str, code: str, what: str, mend: str) -> None:
+    console: Any = err()
+    console.print(f"  [{colour}]{code}[/]  ", safe(what), sep="")
+    console.print("    [dim]mend[/]  ", safe(mend), sep="")

@@ -1,0 +1,120 @@
+"""From flags to working parts: the one place where sources, store, loader and resolver are put together."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from placecard.admission import Limits, Loader
+from placecard.card import check_digest
+from placecard.cli.options import BoundOptions, StoreOptions, TrustOptions
+from placecard.config import environment
+from placecard.errors import CardError, Code, UsageError
+from placecard.resolver import Admitter, Budget, Overlay, Resolver, ResolveSettings, Sources
+from placecard.source import DEFAULT_RANGES, HttpSource, HubSource, LocalSource, Network
+from placecard.store import Store
+from placecard.telemetry import Observe
+
+
+def open_store(options: StoreOptions | None, observe: Observe) -> Store:
+    """Return the store that the flags name.
+
+    Raises:
+        StoreError: It cannot be used.
+    """
+    options = options or StoreOptions()
+    root = options.cache_dir or environment().cache_dir
+    return Store.open(root, lower=options.lower_dir, quota_bytes=options.quota_bytes, observe=observe)
+
+
+@asynccontextmanager
+async def open_resolver(
+    store: Store, trust: TrustOptions, bounds: BoundOptions, observe: Observe
+) -> AsyncIterator[Resolver]:
+    """Yield a resolver with its sources and load test.
+
+    Raises:
+        UsageError: A flag does not say what it should.
+    """
+    settings = settings_of(trust, bounds)
+    env = environment()
+    roots = [env.hub_cache, *trust.file_root, *([trust.model_path] if trust.model_path else [])]
+    hub = HubSource(offline=trust.offline or env.hub_offline, cache_dir=env.hub_cache)
+    limits = Limits(seconds=bounds.load_timeout)
+    async with (
+        HttpSource(
+            ranges=ranges_of(trust.worker_range),
+            token=read_token(trust.worker_token_file),
+            total_timeout_s=bounds.fetch_timeout,
+        ) as http,
+        Loader(limits) as loader,
+    ):
+        sources = Sources(LocalSource(roots), http, hub)
+        admitter = Admitter(store, loader if bounds.load_test else None, strict=settings.strict)
+        async with Resolver(store, sources, settings, admit=admitter, observe=observe) as resolver:
+            yield resolver
+
+
+def settings_of(trust: TrustOptions, bounds: BoundOptions) -> ResolveSettings:
+    """Return the resolver's settings.
+
+    Raises:
+        UsageError: An overlay or digest is malformed.
+    """
+    budget = Budget(
+        max_file_bytes=bounds.max_file_bytes,
+        max_card_bytes=bounds.max_card_bytes,
+        harvest_files=bounds.harvest_files,
+        harvest_bytes=bounds.harvest_bytes,
+    )
+    for digest in trust.allow_code:
+        try:
+            check_digest(digest, subject="--allow-code")
+        except CardError as error:
+            raise UsageError(Code.USAGE, str(error)) from error
+    return ResolveSettings(
+        model_path=trust.model_path,
+        offline=trust.offline or environment().hub_offline,
+        strict=trust.strict,
+        overlays=tuple(map(_overlay, trust.overlay)),
+        allowed_code=frozenset(trust.allow_code),
+        budget=budget,
+    )
+
+
+def ranges_of(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Return the networks whose workers may be asked.
+
+    Raises:
+        UsageError: One of ``texts`` is no CIDR network.
+    """
+    try:
+        return tuple(ipaddress.ip_network(text) for text in texts) or DEFAULT_RANGES
+    except ValueError as error:
+        raise UsageError(Code.USAGE, f"--worker-range: {error}") from error
+
+
+def read_token(path: Path | None) -> str | None:
+    """Return the bearer token in ``path``, without the line end.
+
+    Raises:
+        UsageError: The file cannot be read, or holds no usable token.
+    """
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(Code.USAGE, f"the token file {path} cannot be read: {error}") from error
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(Code.USAGE, f"the token file {path} must hold one printable word")
+    return token
+
+
+def _overlay(text: str) -> Overlay:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UsageError(Code.USAGE, f"--overlay {text!r} is not NAME=PATH")
+    return Overlay(name, Path(path))
