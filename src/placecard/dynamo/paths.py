@@ -43,9 +43,9 @@ def read_path(path: str, *, slug: str) -> Place:
     if not path.startswith("/"):
         return Place(name, None, "a relative path; only its worker knows the directory it starts from")
     try:
-        return Place(name, *_accepted(file_uri(path)))
-    except UnicodeEncodeError:
-        return Place(name, None, "the path holds a lone surrogate")
+        return Place(name, file_uri(path))
+    except CardError as refused:
+        return Place(name, None, refused.detail)
 
 
 def write_path(uri: str) -> str | None:
