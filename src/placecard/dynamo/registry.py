@@ -74,6 +74,7 @@ class DynamoFileRegistry:
         self._known: dict[str, _Known] = {}
         self._looked_at: float | None = None
         self._written: dict[str, Written] = {}
+        self._stated: dict[str, bytes] = {}
 
     async def __aenter__(self) -> DynamoFileRegistry:
         await self._in_thread(self._kv.check)
@@ -157,6 +158,7 @@ class DynamoFileRegistry:
             if (entry := self._entry(name, stamp, now)) is not None:
                 known[name] = entry
         self._known, self._looked_at = known, now
+        self._stated = {name: data for name, data in self._stated.items() if name in known}
         records: dict[str, Record] = {}
         for name, entry in known.items():
             if entry.record is None or entry.end <= now:
@@ -203,8 +205,9 @@ class DynamoFileRegistry:
         return record
 
     def _reject(self, name: str, code: Code, detail: str, data: bytes) -> None:
-        known = self._known.get(name)
-        if known is None or known.data != data:
+        """State a rejection once for each content of a file."""
+        if self._stated.get(name) != data:
+            self._stated[name] = data
             self._observe(RecordRejected(ascii(decode_key(name)), code, detail))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
