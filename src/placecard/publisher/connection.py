@@ -82,10 +82,10 @@ class MetadataUvicorn(Server):
         await super().startup(sockets)  # type: ignore[arg-type]
         self.ready.set()
 
-    async def reap(self) -> None:
-        """Abort overdue connections, once a second, until cancelled."""
+    async def reap(self, *, every_s: float = 1.0) -> None:
+        """Abort overdue connections, time and again, until cancelled."""
         while True:
-            await anyio.sleep(1)
+            await anyio.sleep(every_s)
             now = anyio.current_time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, GuardedConnection) and connection.overdue(now):
