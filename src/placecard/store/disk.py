@@ -214,11 +214,12 @@ class Disk:
     def remove(self, path: str) -> bool:
         """Remove whatever stands at ``path``, with all below it; False if nothing did."""
         try:
-            kind = self.stat(path).st_mode
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISDIR(kind):
             return self.unlink(path)
+        except IsADirectoryError:
+            pass
+        except PermissionError:  # what POSIX, though not Linux, says of a directory
+            if not stat.S_ISDIR(self.stat(path).st_mode):
+                raise
         for name in self.names(path):
             self.remove(f"{path}/{name}")
         return self.rmdir(path)

@@ -7,6 +7,7 @@ then. Whoever pins later looks later, finds the blob gone, and takes it back fro
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Final
 from placecard.store.disk import Disk
 from placecard.store.layout import BAD, BLOBS, HEX, LEASES, MODELS, SEALS, TRASH
 from placecard.store.leases import Leases, Pins
-from placecard.store.snapshots import Snapshots
+from placecard.store.snapshots import Snapshots, staged
 
 _BLOB_TRASH: Final = re.compile(r"([0-9a-f]{64})\.[0-9a-f]{8}")
 _GENERATION_TRASH: Final = re.compile(r"([0-9a-f]{32})\.([a-z0-9_-]+)\.[0-9a-f]{8}")
@@ -137,7 +138,7 @@ def _holdings(snapshots: Snapshots) -> Iterator[Holding]:
     for key in snapshots.models():
         current = snapshots.pointer(key)
         for generation in snapshots.generations(key):
-            path = f"{MODELS}/{key}/generations/{generation}"
+            path = staged(f"{MODELS}/{key}", generation)
             manifest = snapshots.manifest(path)
             yield Holding(
                 key=key, generation=generation, sequence=manifest.sequence if manifest else 0,
@@ -157,10 +158,10 @@ def _everything_used(disk: Disk, leases: Leases, snapshots: Snapshots) -> set[st
     used = leases.pins().blobs
     for key in snapshots.models():
         for generation in snapshots.generations(key):
-            used |= snapshots.uses(f"{MODELS}/{key}/generations/{generation}")
+            used |= snapshots.uses(staged(f"{MODELS}/{key}", generation))
     for name in disk.names(TRASH):
-        if _GENERATION_TRASH.fullmatch(name):
-            used |= snapshots.uses(f"{TRASH}/{name}")
+        if match := _GENERATION_TRASH.fullmatch(name):
+            used |= snapshots.uses(staged(f"{TRASH}/{name}", match[1]))
     return used
 
 
@@ -169,18 +170,19 @@ def _settle_generations(disk: Disk, leases: Leases) -> None:
     pinned = leases.pins().generations
     for match in trash:
         generation, key = match[1], match[2]
-        if f"{key}/{generation}" not in pinned or not _move_back(
-            disk, match[0], f"{MODELS}/{key}/generations/{generation}"
-        ):
-            disk.remove(f"{TRASH}/{match[0]}")
+        aside = f"{TRASH}/{match[0]}"
+        if f"{key}/{generation}" in pinned:
+            _move_back(disk, staged(aside, generation), staged(f"{MODELS}/{key}", generation))
+        disk.remove(aside)
 
 
 def _settle_blobs(disk: Disk, leases: Leases, snapshots: Snapshots) -> None:
     trash = [match for name in disk.names(TRASH) if (match := _BLOB_TRASH.fullmatch(name))]
     used = _everything_used(disk, leases, snapshots)
     for match in trash:
-        if match[1] not in used or not _move_back(disk, match[0], f"{BLOBS}/{match[1]}"):
-            disk.remove(f"{TRASH}/{match[0]}")
+        if match[1] in used:
+            _move_back(disk, f"{TRASH}/{match[0]}", f"{BLOBS}/{match[1]}")
+        disk.remove(f"{TRASH}/{match[0]}")
 
 
 def _move_to_trash(disk: Disk, name: str) -> bool:
@@ -191,15 +193,11 @@ def _move_to_trash(disk: Disk, name: str) -> bool:
     return True
 
 
-def _move_back(disk: Disk, name: str, target: str) -> bool:
-    """Return False if a new one stands in its place, or the model is gone."""
-    if disk.exists(target):
-        return False
-    try:
-        disk.rename(f"{TRASH}/{name}", target)
-    except FileNotFoundError:
-        return False
-    return True
+def _move_back(disk: Disk, path: str, target: str) -> None:
+    """Undo a move to the trash, unless a new one stands in its place or somebody else was first."""
+    if not disk.exists(target):
+        with contextlib.suppress(FileNotFoundError):
+            disk.rename(path, target)
 
 
 def _drop_empty_models(disk: Disk, snapshots: Snapshots) -> None:

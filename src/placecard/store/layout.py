@@ -32,7 +32,7 @@ from blake3 import blake3
 from placecard.card import slugify
 from placecard.errors import Code, StoreError
 from placecard.store.disk import Disk, store_error, translated
-from placecard.telemetry import Observe
+from placecard.telemetry import Observe, ignore
 
 LAYOUT: Final = 1
 MARKER: Final = "placecard-store.json"
@@ -62,12 +62,15 @@ def open_root(root: Path, observe: Observe) -> Disk:
         StoreError: ``STORE_LOOP``, ``STORE_DENIED``, ``STORE_READ_ONLY`` …
     """
     with translated(root):
+        made = False
         try:
             root.stat()
         except FileNotFoundError:
-            _make_private(Path(os.path.realpath(root)))
+            made = _make_private(Path(os.path.realpath(root)))
         real = Path(os.path.realpath(root))
         disk = Disk(real, observe)
+        if made:
+            _sync_parent(disk)
         found = os.fstat(disk.fd)
     if found.st_uid != os.geteuid():
         mend = "Choose another --cache-dir, and pass this one as --lower-dir to read from it."
@@ -80,13 +83,23 @@ def open_root(root: Path, observe: Observe) -> Disk:
     return disk
 
 
-def _make_private(path: Path) -> None:
+def _make_private(path: Path) -> bool:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
         path.mkdir(0o700)
     except FileExistsError:  # another process was first
-        return
+        return False
     path.chmod(0o700)  # whatever the umask was
+    return True
+
+
+def _sync_parent(disk: Disk) -> None:
+    try:
+        parent = Disk(disk.root.parent, ignore)
+        parent.sync_dir(".")
+        parent.close()
+    except OSError as error:
+        disk.state("no_directory_sync", f"{disk.root.parent}: {error.strerror}")
 
 
 def read_marker(disk: Disk) -> tuple[int, bool] | None:

@@ -11,7 +11,7 @@ from placecard.card.digest import PREFIX
 from placecard.store.blobs import Blobs
 from placecard.store.disk import Disk
 from placecard.store.layout import BLOBS, HEX, MODELS
-from placecard.store.snapshots import Snapshots
+from placecard.store.snapshots import Snapshots, staged
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def scrub(disk: Disk, blobs: Blobs, snapshots: Snapshots, *, sample: float) -> V
         for generation in snapshots.generations(key):
             manifest, why = snapshots.inspect(key, generation, deep=sample >= 1)
             if manifest is None:
-                torn = snapshots.manifest(f"{MODELS}/{key}/generations/{generation}")
+                torn = snapshots.manifest(staged(f"{MODELS}/{key}", generation))
                 name = torn.model if torn is not None else key
                 models.add(name)
                 problems.append(f"{name}, generation {generation[:12]}: {why}")

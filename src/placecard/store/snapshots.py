@@ -254,9 +254,11 @@ class Snapshots:
 
     def discard(self, key: str, generation: str) -> bool:
         """Move a generation out of reach; False if it is gone. Its files are deleted by the garbage collection."""
+        aside = f"{TRASH}/{generation}.{key}.{secrets.token_hex(4)}"
         try:
-            self._disk.rename(_generation(key, generation), f"{TRASH}/{generation}.{key}.{secrets.token_hex(4)}")
+            self._disk.rename(_generation(key, generation), self._make_stage(aside, generation))
         except FileNotFoundError:
+            self._disk.remove(aside)
             return False
         return True
 
@@ -273,15 +275,16 @@ class Snapshots:
         """Write the generation aside, make all of it durable, and give it its name."""
         temporary = self._leases.temporary()
         try:
-            self._disk.mkdir(temporary)
-            self._fill(temporary, manifest)
+            stage = self._make_stage(temporary, generation)
+            self._disk.mkdir(stage)
+            self._fill(stage, manifest)
             for name in blobs_of(manifest.entries):
                 if not self._disk.exists(f"{BLOBS}/{name}"):
                     detail = "was taken away while the snapshot was built"
                     raise StoreError(Code.STORE_MISSING, detail, subject=str(self._disk.root / BLOBS / name))
             self._sync_blobs()
             self._make_model_directory(key)
-            self._place(temporary, key, generation)
+            self._place(stage, key, generation)
         finally:
             self._disk.discard(temporary)
 
@@ -326,11 +329,11 @@ class Snapshots:
         finally:
             os.close(source)
 
-    def _place(self, temporary: str, key: str, generation: str) -> None:
+    def _place(self, stage: str, key: str, generation: str) -> None:
         target = _generation(key, generation)
         for _ in range(_ATTEMPTS):
             try:
-                self._disk.rename(temporary, target)
+                self._disk.rename(stage, target)
             except FileNotFoundError:
                 self._make_model_directory(key)  # the model was removed at this moment
             except OSError as error:
@@ -343,6 +346,12 @@ class Snapshots:
             else:
                 break
         self._disk.sync_dir(f"{MODELS}/{key}/generations")
+
+    def _make_stage(self, path: str, generation: str) -> str:
+        """Make the directories above a generation that is not in its place; returns where it goes."""
+        self._disk.mkdir(path)
+        self._disk.mkdir(f"{path}/generations")
+        return staged(path, generation)
 
     def _make_model_directory(self, key: str) -> None:
         made = self._disk.mkdir(f"{MODELS}/{key}")
@@ -373,7 +382,12 @@ def _current(key: str) -> str:
 
 
 def _generation(key: str, generation: str) -> str:
-    return f"{MODELS}/{key}/generations/{generation}"
+    return staged(f"{MODELS}/{key}", generation)
+
+
+def staged(path: str, generation: str) -> str:
+    """Return where a generation stands below ``BUCKET/NAME``: always so deep that its links end in the root."""
+    return f"{path}/generations/{generation}"
 
 
 def _target(entry: Entry) -> str:
