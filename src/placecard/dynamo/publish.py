@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from placecard.card import Card, CheckedFile, Kind, LeftOut, Role, kind_of
 from placecard.dynamo.paths import hosted_url, write_path
-from placecard.errors import CardError, Code, error
+from placecard.errors import CardError, Code
 
 DEFAULT_BLOCK_TOKENS: Final = 16  # Dynamo's own default
 _KINDS: Final[dict[str, str]] = {
@@ -52,7 +52,6 @@ def card_to_dynamo(
 
     Raises:
         CardError: ``CARD_BAD_STRING``, where a part of the worker's address cannot stand in a discovery key.
-        SourceError: ``NO_CANDIDATE``, where a file has no source that Dynamo could open.
     """
     for part in (namespace, component, endpoint):
         if not part or "/" in part:
@@ -179,7 +178,8 @@ def _file(file: CheckedFile, card: Card, base_url: str | None) -> dict[str, Any]
     else:
         path = next((path for uri in file.sources if (path := write_path(uri)) is not None), None)
     if path is None:
-        raise error(Code.NO_CANDIDATE, "has no source that Dynamo could open", subject=file.name)
+        # A bare name: Dynamo tries its own --model-path, then the hub repository in source_path.
+        path = f"{card.origin}/{file.name}" if (card.origin or "").startswith("/") else file.name
     return {"path": path, "checksum": file.digest, **({} if file.size is None else {"size": file.size})}
 
 

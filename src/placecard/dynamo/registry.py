@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from anyio import to_thread
 
 from placecard.discovery import Change, Record, changes
 from placecard.discovery.lease import lease_end
+from placecard.discovery.record import check_instance
 from placecard.dynamo.filekv import INSTANCES, MODELS, TTL_S, FileKv, Stamp, decode_key
 from placecard.dynamo.record import (
     MAX_RECORD_BYTES,
@@ -21,12 +23,12 @@ from placecard.dynamo.record import (
     decode_model_record,
     dynamo_instance_id,
     encode_model_record,
-    stated,
 )
 from placecard.errors import Code, DiscoveryError, PlacecardError
-from placecard.telemetry import Fallback, Observe, RecordRejected, ignore
+from placecard.telemetry import Fact, Fallback, Observe, RecordRejected, ignore
 
 PERIOD_S: Final = 1.0
+MAX_NOTES: Final = 8  # of one card
 _T = TypeVar("_T")
 
 
@@ -75,6 +77,9 @@ class DynamoFileRegistry:
         self._looked_at: float | None = None
         self._written: dict[str, Written] = {}
         self._stated: dict[str, bytes] = {}
+        self._facts: list[Fact] = []
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._lock = threading.Lock()
 
     async def __aenter__(self) -> DynamoFileRegistry:
         await self._in_thread(self._kv.check)
@@ -99,7 +104,7 @@ class DynamoFileRegistry:
 
     async def refresh(self, instance: str) -> bool:
         """Touch both records of ``instance``; False if either is gone."""
-        written = self._written.get(instance)
+        written = self._written.get(check_instance(instance))
         if written is None:
             return False
         return await self._in_thread(
@@ -149,7 +154,15 @@ class DynamoFileRegistry:
             seen = found
 
     async def _look(self) -> dict[str, Record]:
-        return await self._in_thread(self._scan)
+        def locked() -> tuple[dict[str, Record], list[Fact]]:
+            with self._lock:
+                self._facts = []
+                return self._scan(), self._facts
+
+        records, facts = await self._in_thread(locked)
+        for fact in facts:
+            self._observe(fact)
+        return records
 
     def _scan(self) -> dict[str, Record]:
         """Return the live records by instance. Blocking; what did not change since the last look is not read again."""
@@ -200,15 +213,19 @@ class DynamoFileRegistry:
         except PlacecardError as error:
             self._reject(name, error.code, str(error), data)
             return None
-        for note in stated(record, info):
-            self._observe(Fallback("dynamo_card_read_in_part", note))
+        if record.card.unknown.get("dynamo"):  # a card of our own, read whole, has no notes to state
+            for note in info.notes[:MAX_NOTES]:
+                self._facts.append(Fallback("dynamo_card_read_in_part", f"{record.card.name}: {note}"))
         return record
 
     def _reject(self, name: str, code: Code, detail: str, data: bytes) -> None:
         """State a rejection once for each content of a file."""
         if self._stated.get(name) != data:
             self._stated[name] = data
-            self._observe(RecordRejected(ascii(decode_key(name)), code, detail))
+            self._facts.append(RecordRejected(ascii(decode_key(name)), code, detail))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await to_thread.run_sync(work)
+        """Run ``work`` in a thread; a caller that gives up does not wait for a hung file system."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(4)
+        return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)

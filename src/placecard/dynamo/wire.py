@@ -91,7 +91,15 @@ def card_from_dynamo(data: bytes | Mapping[str, Any]) -> tuple[Card, DynamoInfo]
         CardError: The bytes are not one JSON object within the bounds.
         CardDefectsError: They are, and break rules; all are listed.
     """
-    raw = read_json(data) if isinstance(data, bytes) else _strict(data)
+    return read_card(read_json(data) if isinstance(data, bytes) else _strict(data))
+
+
+def read_card(raw: dict[str, Any]) -> tuple[Card, DynamoInfo]:
+    """Return what :func:`card_from_dynamo` does, of JSON that was read strictly.
+
+    Raises:
+        CardError: As there.
+    """
     envelope: Mapping[str, Any] = {}
     if "card_json" in raw:
         envelope, raw = raw, raw["card_json"]

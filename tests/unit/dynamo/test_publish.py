@@ -119,8 +119,9 @@ def test_without_a_host_the_first_source_that_dynamo_can_open_is_taken() -> None
     assert body["model_info"]["hf_config_json"]["path"] == "/m/config.json"
 
 
-def test_a_file_that_nobody_has_cannot_be_written() -> None:
-    assert refusals(lambda: write(base_url=None)) == [Code.NO_CANDIDATE]
+@pytest.mark.parametrize(("origin", "path"), [("/models/river", "/models/river/config.json"), (None, "config.json")])
+def test_a_file_without_a_source_is_left_to_dynamos_own_search(origin: str | None, path: str) -> None:
+    assert write(base_url=None, origin=origin)["model_info"]["hf_config_json"]["path"] == path
 
 
 @pytest.mark.parametrize("part", ["", "a/b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placecard.card import Card, CheckedFile, Role, digest_of
+from placecard.card import Card, CheckedFile, Role, digest_of, encode_card
 from placecard.card.model import Lora, Serving
 from placecard.discovery import Joined, Left, Record
 from placecard.dynamo import DynamoFileRegistry, Worker, encode_model_record
@@ -103,7 +104,7 @@ async def test_a_lease_that_ran_out_is_no_worker(tmp_path: Path) -> None:
         (record(dynamo_card(model_info=None)), Code.CARD_INCOMPLETE),
         (record(dynamo_card(checked(f"{HOST}/a", checksum="TODO"))), Code.DIGEST_SYNTAX),
         (record(dynamo_card(slug="../../../evil")), Code.CARD_BAD_STRING),
-        (b'{"a": "' + b"x" * (2 << 20) + b'"}', Code.CARD_TOO_LARGE),
+        (b'{"a": "' + b"x" * (4 << 20) + b'"}', Code.CARD_TOO_LARGE),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -219,7 +220,7 @@ async def test_what_is_put_is_found_with_its_own_instance_and_address(tmp_path: 
         await registry.put(our_record())
         (found,) = await registry.list()
         assert (found.instance, found.address, found.complete) == (INSTANCE, "http://127.0.0.1:9000", True)
-        assert found.card.files[0].sources == ("http://127.0.0.1:9000/v1/metadata/river/config.json",)
+        assert found.card == our_record().card
         names = {decode_key(path.name) for path in (tmp_path / "v1").glob("*/*")}
         assert names == {f"dynamo/backend/generate/{dynamo_instance_id(INSTANCE):x}"}
         assert await registry.refresh(INSTANCE)
@@ -263,49 +264,67 @@ async def test_put_again_under_another_name_leaves_one_record(tmp_path: Path) ->
         assert [each.card.name for each in await registry.list()] == ["t"]
 
 
+def written(record: Record) -> dict[str, Any]:
+    """Return the record that stands in Dynamo's registry for one of ours."""
+    body: dict[str, Any] = json.loads(encode_model_record(record, Worker()).model)
+    return body
+
+
 async def test_nobody_speaks_for_another_instance(tmp_path: Path) -> None:
     async with DynamoFileRegistry(tmp_path) as registry:
         await registry.put(our_record())
-    mark = {"placecard": {"instance": INSTANCE, "address": "http://6.6.6.6:6", "complete": True}}
-    put_raw(tmp_path, KEY, record(dynamo_card(user_data=mark)))
-    found, _ = await listing(tmp_path)
-    assert {each.address for each in found if each.instance == INSTANCE} == {"http://127.0.0.1:9000"}
-    twin = record(dynamo_card(user_data=mark), namespace="zzz", instance_id=dynamo_instance_id(INSTANCE))
-    put_raw(tmp_path, f"zzz/backend/generate/{dynamo_instance_id(INSTANCE):x}", twin)
+    forged = written(replace(our_record(), address="http://6.6.6.6:6"))
+    put_raw(tmp_path, "dynamo/backend/generate/ff", forged | {"instance_id": 255})
+    twin = forged | {"namespace": "zzz"}
+    put_raw(tmp_path, f"zzz/backend/generate/{twin['instance_id']:x}", twin)
     found, facts = await listing(tmp_path)
     assert {each.address for each in found if each.instance == INSTANCE} == {"http://127.0.0.1:9000"}
+    assert len(found) == 2
     assert [fact.code for fact in facts if isinstance(fact, RecordRejected)] == [Code.RECORD_MALFORMED]
 
 
 @pytest.mark.parametrize(
-    "mark",
+    "change",
     [
-        None,
-        [],
-        {},
+        {"card": None},
+        {"card": {"schema": 99, "name": "River", "files": []}},
+        {"card": {"schema": 1, "name": "River", "files": []}},
+        {"card": json.loads(encode_card(Card(name="Other", files=our_record().card.files)))},
         {"instance": "x"},
-        {"instance": INSTANCE, "address": "ftp://h"},
-        {"instance": INSTANCE, "complete": 1},
-        {"instance": INSTANCE, "address": "http://u:p@h:1", "complete": True},
+        {"instance": "0" * 32},
+        {"address": "ftp://h"},
+        {"address": "http://u:p@h:1"},
+        {"address": 7},
+        {"complete": 1},
     ],
-    ids=str,
+    ids=lambda value: str(value)[:50],
 )
-async def test_a_mark_that_is_none_of_ours_is_passed_over(tmp_path: Path, mark: Any) -> None:
-    number = dynamo_instance_id(INSTANCE)
-    put_raw(
-        tmp_path,
-        f"prod/backend/generate/{number:x}",
-        record(dynamo_card(user_data={"placecard": mark}), instance_id=number),
-    )
+async def test_a_mark_that_is_none_of_ours_is_stated_and_dynamos_card_read(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    body = written(our_record())
+    body["card_json"]["user_data"]["placecard"] |= change
+    put_raw(tmp_path, f"dynamo/backend/generate/{body['instance_id']:x}", body)
+    (found,), facts = await listing(tmp_path)
+    assert (found.card.name, found.address, found.instance == INSTANCE) == ("River", None, False)
+    assert [type(fact) for fact in facts] == [Fallback]
+
+
+async def test_a_record_with_other_files_than_dynamos_is_dynamos(tmp_path: Path) -> None:
+    body = written(our_record())
+    body["card_json"]["model_info"]["hf_config_json"]["checksum"] = digest_of(b"other")
+    put_raw(tmp_path, f"dynamo/backend/generate/{body['instance_id']:x}", body)
     (found,), _ = await listing(tmp_path)
-    assert (found.address, found.instance == INSTANCE) == (None, False)
+    assert found.card.files[0].digest == digest_of(b"other")
+    assert found.instance != INSTANCE
 
 
-def test_a_card_with_nested_files_is_not_complete_for_who_reads_it_from_dynamo() -> None:
-    nested = CheckedFile(name="1_Pooling/config.json", digest=digest_of(b"1"), size=1)
-    card = Card(name="river", files=(*our_record().card.files, nested))
-    written = encode_model_record(Record(INSTANCE, card, address="http://127.0.0.1:9000"), Worker())
-    assert decode_model_record(written.model, key=written.model_key)[0].complete is False
+def test_nested_files_and_sources_survive_for_other_placecards() -> None:
+    nested = CheckedFile(name="1_Pooling/config.json", digest=digest_of(b"1"), size=1, sources=("file:///m/x",))
+    card = Card(name="river", files=(*our_record().card.files, nested), origin="hf://a/b@" + "0" * 40)
+    record = Record(INSTANCE, card, address="http://127.0.0.1:9000")
+    written = encode_model_record(record, Worker())
+    assert decode_model_record(written.model, key=written.model_key)[0] == record
 
 
 @pytest.mark.parametrize("instance", ["", "0" * 31, "0" * 33, "G" * 32, "../../../../../../../../../../.."])
