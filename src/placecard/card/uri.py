@@ -16,6 +16,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes
 
@@ -84,6 +85,7 @@ class HttpUri:
 Uri = HubUri | FileUri | HttpUri
 
 
+@lru_cache(maxsize=2048)  # a card's URIs are read at every step of a resolve
 def parse_uri(text: str) -> Uri:
     """Return the parts of a source URI.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from placecard.telemetry.facts import BlobQuarantined, CandidateFailed, Degraded, Fact, Fallback, RecordRejected
+from placecard.telemetry.facts import CandidateFailed, Degraded, Fact, Fallback, RecordRejected
 
 
 class Counters:
@@ -21,8 +21,6 @@ class Counters:
                 self._counts[f"{kind}:{code.value}"] += 1
             case Fallback(kind=label):
                 self._counts[f"{kind}:{label}"] += 1
-            case BlobQuarantined():
-                self._counts[kind] += 1
             case _:
                 self._counts[kind] += 1
 

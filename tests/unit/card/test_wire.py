@@ -278,3 +278,24 @@ def test_files_stay_in_the_order_they_were_written() -> None:
     card = decoded(*(file_json(name, name.encode()) for name in names[1:]))
     assert [file.name for file in card.files] == names
     assert all(isinstance(file, CheckedFile) for file in card.files)
+
+
+def test_the_bounds_themselves_pass() -> None:
+    assert read_json(b'{"a": 1}', max_bytes=8) == {"a": 1}
+    assert read_json(b'{"a": 0.0, "b": -1.5, "c": 0, "d": -1}') == {"a": 0.0, "b": -1.5, "c": 0, "d": -1}
+    card = decoded(
+        file_json("a.json", sources=["http://h/" + "x" * 4087] + ["http://h/x"] * 63, role="r" * 128),
+        name="n" * 1024,
+        serving={"kv_block_size": 2**31 - 1, "context_length": 1, "lora": {"name": "l", "max_gpu_lora_count": 0}},
+    )
+    assert len(card.name) == 1024
+
+
+def test_the_key_that_stands_twice_is_named() -> None:
+    with pytest.raises(CardError, match=r"^'twice': "):
+        decode_card(b'{"once": 1, "twice": 2, "also": 3, "twice": 2}')
+
+
+def test_the_first_of_two_equal_extra_files_stands() -> None:
+    card = decoded(file_json("a.json", sources=["http://h/1"]), file_json("a.json", sources=["http://h/2"]))
+    assert [file.sources for file in card.files[1:]] == [("http://h/1",)]
