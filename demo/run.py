@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.panel import Panel
-from rich.text import Text
 
-sys.path.insert(0, str(Path(__file__).parent))
 import models
+from placecard.card import digest_of
 
 PLACECARD = [sys.executable, "-m", "placecard"]
 OPEN_IT = Path(__file__).with_name("open_directory.py")
@@ -94,7 +92,7 @@ def play(stage: Stage) -> bool:
             results.append(resolve_and_open(stage, served, cache))
 
         act(2, "The worker's copy of one file changes by one byte")
-        flip_one_byte(vision, "tokenizer.json")
+        flip_one_byte(vision, hidden(qwen), "tokenizer.json")
         outcome = resolve(stage, vision.name, stage.empty_cache())
         results.append(outcome["state"] == "REFUSED" and codes(outcome, "errors") == ["DIGEST_MISMATCH"])
 
@@ -111,8 +109,7 @@ def play(stage: Stage) -> bool:
 
 def act(number: int, title: str) -> None:
     """Announce an act."""
-    console.print()
-    console.print(Panel(Text(title, style="bold"), title=str(number), title_align="left", border_style="cyan"))
+    console.print(f"\n[bold cyan]{number}[/]  [bold]{title}[/]")
 
 
 @contextmanager
@@ -171,14 +168,10 @@ def resolve_and_open(stage: Stage, served: Worker, cache: Path) -> bool:
     return subprocess.run(command, env=stage.environment(), check=False).returncode == 0
 
 
-def flip_one_byte(served: Worker, name: str) -> None:
+def flip_one_byte(served: Worker, directory: Path, name: str) -> None:
     """Change one bit of one byte in what the worker serves for ``name``."""
-    record = subprocess.run(
-        [*PLACECARD, "cache", "ls", "--json", "--cache-dir", str(served.cache)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    directory = Path(json.loads(record.stdout)["models"][0]["directory"])
-    blob = (directory / name).resolve()
+    digest = digest_of((directory / name).read_bytes())
+    blob = served.cache / "blobs-v1" / digest.removeprefix("blake3:")
     data = bytearray(blob.read_bytes())
     data[len(data) // 2] ^= 1
     blob.chmod(0o644)

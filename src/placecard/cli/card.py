@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import anyio
 from cyclopts import Parameter
 
+from placecard.admission import Loader
 from placecard.card import (
     MAX_CARD_BYTES,
     Card,
+    Serving,
     card_schema_text,
     content_digest,
     decode_card,
@@ -31,8 +33,12 @@ from placecard.card import (
 from placecard.cli.main import EXIT_FAILURE, EXIT_OK
 from placecard.cli.options import JsonFlag
 from placecard.cli.output import err, out, print_errors, print_json, safe, size_text
+from placecard.config import environment
 from placecard.discovery import Record
 from placecard.errors import Code, PlacecardError, UsageError, flatten
+from placecard.publisher import BuildReport, build_from
+from placecard.source import HubSource
+from placecard.telemetry import log
 
 CardFile = Annotated[Path, Parameter(name="CARD", help="A file with a card, or - for standard input.")]
 
@@ -71,21 +77,27 @@ def build(
     json
         Print the card as JSON.
     """
-    from placecard.cli.building import BuildOptions, build_from
+    serving = Serving(aliases=alias, context_length=context_length, kv_block_size=kv_block_size)
 
-    options = BuildOptions(
-        name=name, aliases=alias, context_length=context_length, kv_block_size=kv_block_size,
-        chat_template=chat_template, load_test=load_test,
-    )  # fmt: skip
-    card, notes = anyio.run(build_from, directory, options)
+    async def work() -> tuple[Card, BuildReport]:
+        env = environment()
+        hub = HubSource(offline=env.hub_offline, cache_dir=env.hub_cache, observe=log)
+        async with Loader() as loader:
+            used = loader if load_test else None
+            return await build_from(
+                directory, hub=hub, loader=used, name=name, serving=serving, template=chat_template, observe=log
+            )
+
+    card, report = anyio.run(work)
     if output is not None:
         output.write_bytes(encode_card(card, indent=2) + b"\n")
     if json:
         print_json(to_json(card))
     elif output is None:
         _print_card(card)
-    for note in notes:
-        err().print("[yellow]note[/]  ", safe(note), sep="")
+    for fact in report.degraded:
+        err().print(f"[yellow]{fact.code.value}[/]  ", safe(fact.detail), sep="")
+    print_errors(report.errors, json=False)
     return EXIT_OK
 
 
@@ -225,7 +237,7 @@ def read_card_file(path: Path) -> Record:
         from placecard.dynamo import card_from_dynamo
 
         card, info = card_from_dynamo(raw)
-        return Record("0" * 32, card, complete=info.complete)
+        return Record("0" * 32, card, complete=info.lists_extra_files)
     return Record("0" * 32, decode_card(data))
 
 

@@ -3,6 +3,7 @@ end."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
@@ -80,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """Run the command line ``argv`` and return its exit code."""
+    logging.getLogger("placecard").addHandler(logging.NullHandler())  # the screen tells; `publish` logs
     try:
         code = build_app()(argv, exit_on_error=False, print_error=True)
     except CycloptsError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from placecard.discovery import Record, Registry, open_registry, parse_discovery
+from placecard.discovery import Record, Registry, Scheme, open_registry, parse_discovery
 from placecard.errors import Code, DiscoveryError
 from placecard.telemetry import Observe
 
@@ -14,10 +14,10 @@ def registry_of(url: str, observe: Observe) -> Registry:
         UsageError: The URL has another form, or its back end is not in this release.
     """
     parsed = parse_discovery(url)
-    if parsed.scheme == "dynamo+file":
+    if parsed.scheme is Scheme.DYNAMO_FILE and parsed.directory is not None:
         from placecard.dynamo import DynamoFileRegistry
 
-        return DynamoFileRegistry(parsed.path, observe=observe)
+        return DynamoFileRegistry(parsed.directory, observe=observe)
     return open_registry(parsed, observe=observe)
 
 

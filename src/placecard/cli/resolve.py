@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 from cyclopts import Parameter
 
-from placecard.cli.main import EXIT_DEGRADED, EXIT_FAILURE, EXIT_OK
+from placecard.card import decode_card
+from placecard.cli.main import EXIT_DEGRADED, EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from placecard.cli.options import BoundOptions, DiscoveryUrl, JsonFlag, StoreOptions, TrustOptions
-from placecard.cli.output import print_json
+from placecard.cli.output import json_bytes, print_json
 from placecard.cli.registries import choose, registry_of
 from placecard.cli.screen import Pipeline, live, print_resolution
 from placecard.cli.wiring import open_resolver, open_store
 from placecard.config import environment
 from placecard.discovery import Record
-from placecard.errors import DiscoveryError
+from placecard.errors import Code, DiscoveryError, PlacecardError, UsageError, flatten
 from placecard.resolver import Peers, Resolution, State
-from placecard.telemetry import Counters, Observe, log, tee
+from placecard.store import Store
+from placecard.telemetry import Counters, Fallback, Observe, log, tee
 
 _POLL_S = 0.2
 
@@ -54,28 +57,43 @@ def resolve(
     url = discovery or environment().discovery
 
     async def work() -> Resolution:
-        records, everyone = await find(model, url, wait, observe)
+        opened = open_store(store, observe)
+        records, everyone = await find(model, url, wait, opened, observe)
         peers = Peers()
         for record in everyone:
             peers.add(record)
-        async with open_resolver(open_store(store, observe), trust, bounds, observe) as resolver:
-            return await resolver.resolve(records[0], peers)
+        async with open_resolver(opened, trust, bounds, observe) as resolver:
+            with nullcontext() if json else live(pipeline):
+                return await resolver.resolve(records[0], peers)
 
-    if json:
+    try:
         outcome = anyio.run(work)
-        print_json(outcome.as_json() | {"counts": counters.as_json()})
+        if json:
+            print_json(outcome.as_json() | {"counts": counters.as_json()})
+        else:
+            print_resolution(outcome)
+    except* PlacecardError as group:
+        errors = tuple(flatten(group))
+        if not json:
+            raise
+        refused = Resolution(model=model, state=State.REFUSED, content_digest="", serving_digest="", errors=errors)
+        print_json(refused.as_json() | {"counts": counters.as_json()})
+        code = EXIT_USAGE if isinstance(errors[0], UsageError) else EXIT_FAILURE
     else:
-        with live(pipeline):
-            outcome = anyio.run(work)
-        print_resolution(outcome)
-    return {State.READY: EXIT_OK, State.DEGRADED: EXIT_DEGRADED, State.REFUSED: EXIT_FAILURE}[outcome.state]
+        code = {State.READY: EXIT_OK, State.DEGRADED: EXIT_DEGRADED, State.REFUSED: EXIT_FAILURE}[outcome.state]
+    return code
 
 
-async def find(model: str, url: str, wait_s: float, observe: Observe) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Return the records that serve ``model``, and all records of the registry; a card's file stands for one record.
+async def find(
+    model: str, url: str, wait_s: float, store: Store, observe: Observe
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Return the records that serve ``model``, and all records of the registry.
+
+    A card's file stands for one record. Where no worker advertises the model, the card of the store's own copy does,
+    so that an imported or once resolved model can be had again without any network; that is stated as a fallback.
 
     Raises:
-        DiscoveryError: No worker advertises it within ``wait_s`` seconds.
+        DiscoveryError: Neither a worker within ``wait_s`` seconds nor the store has it.
         CardError: The file is no card.
     """
     if model.endswith(".json"):
@@ -89,10 +107,21 @@ async def find(model: str, url: str, wait_s: float, observe: Observe) -> tuple[t
             everyone = await registry.list()
             try:
                 return choose(everyone, model, url), everyone
-            except DiscoveryError:
-                if time.monotonic() >= deadline:
+            except DiscoveryError as error:
+                if error.code is not Code.MODEL_UNKNOWN:
                     raise
+                if time.monotonic() >= deadline:
+                    own = _of_store(model, store)
+                    if own is None:
+                        raise
+                    observe(Fallback("card_of_the_store", f"no worker advertises {model}"))
+                    return (own,), everyone
             await anyio.sleep(_POLL_S)
 
 
-__all__ = ["find", "resolve"]
+def _of_store(model: str, store: Store) -> Record | None:
+    """Return the card of the store's current generation as a record without a worker."""
+    snapshot = store.current(model)
+    if snapshot is None:
+        return None
+    return Record("0" * 32, decode_card(json_bytes(snapshot.manifest.card)))

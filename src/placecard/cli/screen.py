@@ -109,12 +109,14 @@ def print_resolution(outcome: Resolution) -> None:
     counts = Counter(entry.proof.value.lower() for entry in outcome.entries)
     proofs = ", ".join(f"{count} {proof}" for proof, count in sorted(counts.items()))
     summary = f"  {len(outcome.entries)} files: {proofs}" if outcome.entries else ""
-    console.print(f"  [bold {colour}]{state}[/]{summary} [dim](load test {outcome.load_test})[/]")
+    console.print(f"  [bold {colour}]{state}[/]{summary}  [dim]load test {outcome.load_test}[/]")
     for error in outcome.errors:
-        _block("red", error.code.value, str(error), error.mend)
+        _block("red", error.code.value, error.subject, error.detail, error.mend)
     for fact in outcome.degraded:
-        what = " · ".join(part for part in (fact.consumer, fact.missing) if part)
-        _block("yellow", fact.code.value, f"{what}: {fact.detail}" if what else fact.detail, fact.mend)
+        what = " lacks ".join(part for part in (fact.consumer, fact.missing) if part)
+        _block("yellow", fact.code.value, what, fact.detail, fact.mend)
+    for fact in outcome.notices:
+        console.print("  [dim]note[/]  ", safe(fact.detail), sep="")
     if outcome.left_out:
         reasons: dict[str, list[str]] = {}
         for each in outcome.left_out:
@@ -128,7 +130,8 @@ def print_resolution(outcome: Resolution) -> None:
         console.print("  [dim]still there[/]  ", safe(f"the last good directory: {outcome.stable_path}"), sep="")
 
 
-def _block(colour: str, code: str, what: str, mend: str) -> None:
+def _block(colour: str, code: str, what: str, why: str, mend: str) -> None:
     console: Any = err()
     console.print(f"  [{colour}]{code}[/]  ", safe(what), sep="")
+    console.print("    [dim]why[/]   ", safe(why), sep="")
     console.print("    [dim]mend[/]  ", safe(mend), sep="")

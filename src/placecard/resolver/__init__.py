@@ -1,6 +1,7 @@
 """Card in, directory out: :class:`Resolver` runs plan ▸ fetch ▸ harvest ▸ snapshot ▸ load test and returns a
 :class:`Resolution`."""
 
+from placecard.admission import State
 from placecard.resolver.admit import Admission, Admit, Admitter
 from placecard.resolver.harvest import skip_reason
 from placecard.resolver.outcome import Resolution, degraded_json
@@ -24,6 +25,7 @@ __all__ = [
     "ResolveSettings",
     "Resolver",
     "Sources",
+    "State",
     "Want",
     "candidates",
     "degraded_json",

@@ -24,9 +24,9 @@ class Resolution:
         stable_path: Always the newest whole generation of this model, also an older one while this outcome is REFUSED;
             None if there is none.
         entries: The files of the directory, with digest, proof and origin.
-        load_test: ``passed``, ``failed``, ``remembered`` (passed before, same files and libraries), ``off`` or
-        ``unavailable``. notices: What is good to know and hurts nobody, such as keys that name code which is never run.
-        timings: Seconds of each stage.
+        load_test: ``passed``, ``failed``, ``remembered`` (passed before, same files and libraries), ``off``, ``not
+        run`` or ``unavailable``. notices: What is good to know and hurts nobody, such as keys that name code which
+        is never run. timings: Seconds of each stage.
     """
 
     model: str
@@ -39,7 +39,7 @@ class Resolution:
     left_out: tuple[LeftOut, ...] = ()
     degraded: tuple[Degraded, ...] = ()
     errors: tuple[PlacecardError, ...] = ()
-    load_test: str = "off"
+    load_test: str = "not run"
     notices: tuple[Degraded, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
 

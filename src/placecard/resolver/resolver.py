@@ -4,7 +4,7 @@ test."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,7 @@ from placecard.resolver.plan import HubPin, Places, Plan, Want, harvest_director
 from placecard.resolver.settings import ResolveSettings
 from placecard.resolver.siblings import HubSiblings
 from placecard.source import HttpSource, HubSource, LocalSource, Source
-from placecard.store import Entry, Lease, Proof, Snapshot, Store
+from placecard.store import Entry, Lease, Proof, Snapshot, Store, generation_id
 from placecard.telemetry import Degraded, Observe, StageEnded, StageStarted, ignore
 
 
@@ -64,6 +64,7 @@ class _Work:
     lease: Lease
     pins: dict[str, str]
     fallback: HubPin | None = None
+    current: Snapshot | None = None
     fetched: list[Fetched] = field(default_factory=list)
     failed: dict[str, tuple[Want, NoSourceError]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -124,17 +125,14 @@ class Resolver:
     async def _pipeline(self, work: _Work) -> Resolution:
         with self._stage(work, "plan"):
             the_plan = await self._plan(work)
-        if the_plan.refusals:
-            return self._refused(work, the_plan.refusals)
+            _raise_all(the_plan.refusals)
         with self._stage(work, "fetch", total=sum(want.file.size or 0 for want in the_plan.wants)):
             await self._fetch_all(work, the_plan.wants)
             await self._fetch_from_fallback(work)
-        if blocking := self._blocking(work):
-            return self._refused(work, blocking)
+            self._check_fetched(work)
         with self._stage(work, "harvest"):
             await self._harvest(work)
-        if unproven := self._unproven(work):
-            return self._refused(work, unproven)
+            self._check_proofs(work)
         with self._stage(work, "snapshot"):
             snapshot = await to_thread.run_sync(self._publish, work)
         with self._stage(work, "load test"):
@@ -215,8 +213,8 @@ class Resolver:
         work.failed.clear()
         await self._fetch_all(work, wants)
 
-    def _blocking(self, work: _Work) -> tuple[PlacecardError, ...]:
-        """Return why the model cannot be served; note as degraded what only makes it worse.
+    def _check_fetched(self, work: _Work) -> None:
+        """Raise if the model cannot be served; note as degraded what only makes it worse.
 
         A typed file must be there and right. Wrong bytes of a file that some consumer reads are refused as well; a
         file that nobody reads, or that is merely absent, degrades.
@@ -230,12 +228,14 @@ class Resolver:
             for consumer in want.file.consumers or ("",):
                 work.degraded.append(Degraded(code, consumer, name, str(error), error.mend))
             work.left_out.append(LeftOut(name, f"not to be had: {error.code.value}"))
-        return tuple(blocking)
+        _raise_all(blocking)
 
     # harvest
 
     async def _harvest(self, work: _Work) -> None:
-        overlays = await to_thread.run_sync(take_overlays, self._store, work.lease, self._settings)
+        overlays: list[Entry] = []
+        if self._settings.overlays:
+            overlays = await to_thread.run_sync(take_overlays, self._store, work.lease, self._settings)
         advertised = [file.name for file in work.card.files] + [entry.name for entry in overlays]
         directories = harvest_directories(work.card, self._places(work), self._settings)
         harvest = Harvest()
@@ -283,18 +283,22 @@ class Resolver:
         harvest.left_out.extend(more.left_out)
         harvest.degraded.extend(more.degraded)
 
-    def _unproven(self, work: _Work) -> tuple[PlacecardError, ...]:
-        if not self._settings.strict:
-            return ()
-        return tuple(
-            AdmissionError(Code.UNPROVEN_FILE, f"was only seen, at {entry.uri}", subject=entry.name)
-            for entry in work.entries
-            if entry.proof is Proof.OBSERVED
-        )
+    def _check_proofs(self, work: _Work) -> None:
+        if self._settings.strict:
+            _raise_all(
+                AdmissionError(Code.UNPROVEN_FILE, f"was only seen, at {entry.uri}", subject=entry.name)
+                for entry in work.entries
+                if entry.proof is Proof.OBSERVED
+            )
 
     # snapshot, load test
 
     def _publish(self, work: _Work) -> Snapshot:
+        """Return the generation of just these files: the present one where nothing changed."""
+        work.current = self._store.current(work.card.name)
+        if work.current is not None and work.current.generation == generation_id(work.entries):
+            work.lease.pin_generation(work.current.directory)
+            return work.current
         return self._store.publish(
             work.card.name,
             work.entries,
@@ -314,12 +318,14 @@ class Resolver:
             self._observe(fact)
         state = State.REFUSED if errors else State.DEGRADED if degraded else State.READY
         if not errors:
-            self._store.activate(snapshot)
+            if snapshot is not work.current:
+                self._store.activate(snapshot)
+                work.current = snapshot
             self._remember_pins(work)
         outcome = replace(
             self._outcome(work, state),
             directory=None if errors else snapshot.directory,
-            stable_path=self._stable_path(work.card.name),
+            stable_path=self._store.stable_path(work.card.name) if work.current is not None else None,
             entries=tuple(snapshot.manifest.entries),
             left_out=tuple(_unique(work.left_out)),
             degraded=degraded,
@@ -331,9 +337,10 @@ class Resolver:
         return outcome
 
     def _refused(self, work: _Work, errors: Sequence[PlacecardError]) -> Resolution:
+        name = work.card.name
         outcome = replace(
             self._outcome(work, State.REFUSED),
-            stable_path=self._stable_path(work.card.name),
+            stable_path=self._store.stable_path(name) if self._store.current(name) is not None else None,
             left_out=tuple(_unique(work.left_out)),
             degraded=tuple(work.degraded),
             errors=tuple(errors),
@@ -350,9 +357,6 @@ class Resolver:
             serving_digest=serving_digest(card),
             timings=dict(work.timings),
         )
-
-    def _stable_path(self, model: str) -> Any:
-        return self._store.stable_path(model) if self._store.current(model) is not None else None
 
     def _remember(self, outcome: Resolution) -> None:
         """Keep the outcome beside the model, for ``cache ls`` and ``doctor``; a full disk must not turn it into
@@ -406,6 +410,11 @@ def _entry(fetched: Fetched) -> Entry:
     return Entry(
         file.name, blob.digest, blob.size, file.role, Proof.ADVERTISED, fetched.origin, fetched.uri, file.consumers
     )
+
+
+def _raise_all(errors: Iterable[PlacecardError]) -> None:
+    if errors := tuple(errors):
+        raise ExceptionGroup("refused", errors)
 
 
 def _unique(left_out: Sequence[LeftOut]) -> list[LeftOut]:

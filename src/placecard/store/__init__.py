@@ -4,7 +4,7 @@ from placecard.store.bundle import ExportReport
 from placecard.store.gc import GcReport
 from placecard.store.ingest import Ingest
 from placecard.store.leases import Lease
-from placecard.store.manifest import Blob, Entry, Manifest, ModelInfo, Origin, Proof, Snapshot
+from placecard.store.manifest import Blob, Entry, Manifest, ModelInfo, Origin, Proof, Snapshot, generation_id
 from placecard.store.scrub import VerifyReport
 from placecard.store.store import Store
 from placecard.store.verify import Verifier, looks_like
@@ -24,5 +24,6 @@ __all__ = [
     "Store",
     "Verifier",
     "VerifyReport",
+    "generation_id",
     "looks_like",
 ]
