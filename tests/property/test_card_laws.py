@@ -47,7 +47,7 @@ VALIDATOR = jsonschema.Draft202012Validator(card_schema())
 KEYS = sorted({*Card.__struct_fields__, *CheckedFile.__struct_fields__, "aliases", "lora", "kv_block_size"})
 replace = msgspec.structs.replace
 laws = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

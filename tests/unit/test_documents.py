@@ -11,6 +11,7 @@ import pytest
 from docs.generate import GENERATED
 
 from placecard import __version__
+from placecard.cli.main import build_app
 from placecard.errors import MEANINGS, Code, PlacecardError
 from placecard.telemetry import Fact
 
@@ -129,3 +130,25 @@ def test_the_read_me_opens_with_one_sentence_and_says_what_it_does_not() -> None
     assert opening.count(". ") == 0
     assert re.search(r"(?i)\bit does\b", text)
     assert re.search(r"(?i)\bit does not\b", text)
+
+
+def commands() -> Iterator[str]:
+    """Yield each command of the command line as it is typed."""
+    app = build_app()
+    for name in (each for each in app if not each.startswith("-")):
+        below = [each for each in app[name] if not each.startswith("-")]
+        yield from (f"{name} {each}" for each in below) if below else [name]
+
+
+def test_each_command_is_in_the_table_of_commands() -> None:
+    rows = [line for line in words("README.md").splitlines() if line.startswith("| `placecard")]
+    for command in commands():
+        noun, _, verb = command.partition(" ")
+        row = next(row for row in rows if re.match(rf"\| `placecard {noun}\b", row))
+        assert not verb or f"`{verb}`" in row or f"`placecard {noun} {verb}`" in row, command
+
+
+def test_each_variable_of_our_own_is_documented() -> None:
+    named = set(re.findall(r"PLACECARD_[A-Z_]*[A-Z]", words("src/placecard/config.py")))
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert {name for name in named if name not in pages} == set()
