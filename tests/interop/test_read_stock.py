@@ -100,21 +100,22 @@ def test_resolve_lays_out_a_complete_directory(tmp_path: Path, *, self_host: boo
     for name in HOSTED_VL:
         assert (directory / name).read_bytes() == (model / name).read_bytes(), name
     assert not list(directory.glob("*.safetensors"))
-    origins = {file["name"]: file["origin"] for file in answer["files"]}
-    assert origins["config.json"] == "ADVERTISED"
-    assert origins["preprocessor_config.json"] == ("ADVERTISED" if self_host else "OBSERVED")
+    proofs = {file["name"]: file["proof"] for file in answer["files"]}
+    assert proofs["config.json"] == "ADVERTISED"
+    assert proofs["preprocessor_config.json"] == ("ADVERTISED" if self_host else "OBSERVED")
 
 
 def test_resolve_refuses_a_file_that_changed_behind_the_worker(tmp_path: Path) -> None:
     model = write_vl_model(tmp_path / "tiny-vl")
     with stock_fleet(tmp_path / "fleet") as fleet:
         fleet.mocker(model, "tiny", self_host=True)
-        text = (model / "tokenizer.json").read_bytes()
-        (model / "tokenizer.json").write_bytes(text[:-2] + b"\n}")
+        flipped = bytearray((model / "tokenizer.json").read_bytes())
+        flipped[-3] ^= 1
+        (model / "tokenizer.json").write_bytes(flipped)
         result = placecard(
             "resolve", "tiny", "--discovery", f"dynamo+file://{fleet.kv}", "--cache-dir", str(tmp_path / "cache"),
             "--json", env=fleet.environment,
         )  # fmt: skip
     answer = json.loads(result.stdout)
     assert (result.returncode, answer["state"]) == (1, "REFUSED")
-    assert any("tokenizer.json" in error["message"] for error in answer["errors"]), answer
+    assert [(error["code"], error["subject"]) for error in answer["errors"]] == [("DIGEST_MISMATCH", "tokenizer.json")]
