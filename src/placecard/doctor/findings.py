@@ -1,0 +1,199 @@
+"""Findings: for each consumer, whether the directory serves it; if not, which file is missing and who would have it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from anyio import to_thread
+
+from placecard.admission import (
+    CodeFinding,
+    Configs,
+    Consumer,
+    ConsumerReport,
+    Loader,
+    LoadReport,
+    Unmet,
+    code_keys,
+    needs,
+    read_configs,
+    unmet,
+)
+from placecard.admission.consumers import KNOWN_NAMES
+from placecard.admission.verdict import mend_for
+from placecard.card import Card, parse_uri
+from placecard.card.uri import HttpUri
+from placecard.store import Manifest
+
+MAX_FILES: Final = 4096
+# The order in which people ask.
+_ORDER: Final = (
+    Consumer.TOKENIZER,
+    Consumer.CHAT_TEMPLATE,
+    Consumer.IMAGE_PROCESSOR,
+    Consumer.POOLING,
+    Consumer.CONFIG,
+    Consumer.GENERATION_CONFIG,
+)
+
+
+class Status(StrEnum):
+    """How a consumer fares with the directory."""
+
+    OK = "OK"
+    DEGRADED = "DEGRADED"
+    """It misses a file that it needs."""
+    FAILED = "FAILED"
+    """It has its files and cannot use them."""
+    ABSENT = "ABSENT"
+    """The model has nothing for it, and nothing says that it should."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """How one consumer fares, and what to do.
+
+    Args:
+        consumer: A :class:`~placecard.admission.Consumer`.
+        missing: The file that is missing; empty if none is.
+        who_would_have_it: Where the missing file would have come from, and what is known of that.
+        mend: What to do; empty if there is nothing to do.
+        detail: What was seen.
+    """
+
+    consumer: str
+    status: Status
+    missing: str = ""
+    who_would_have_it: str = ""
+    mend: str = ""
+    detail: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Return the finding as ``placecard doctor --json`` prints it."""
+        return {key: str(value) for key, value in asdict(self).items()}
+
+
+def examine(
+    names: Collection[str],
+    configs: Configs,
+    report: LoadReport | None,
+    card: Card | None = None,
+    manifest: Manifest | None = None,
+    *,
+    looked_at: Sequence[str] = (),
+) -> tuple[Finding, ...]:
+    """Return the findings for each consumer, one for each file that is missing, or one.
+
+    Args:
+        names: The files of the directory.
+        configs: Its parsed configuration files.
+        report: What came of opening it; None if it was not opened.
+        card: What the publisher says the directory should hold.
+        manifest: What the store says it holds.
+        looked_at: Places where siblings were looked for: directories or ``hf://`` repositories.
+    """
+    consumers = {file.name: file.consumers for file in card.files if file.consumers} if card else {}
+    lacking = unmet(needs(configs.parsed, names, consumers), names)
+    found = code_keys(configs.parsed)
+    findings: list[Finding] = []
+    for consumer in _ORDER:
+        missing = [lack for lack in lacking if lack.consumer == consumer]
+        if missing:
+            findings += [_missing(lack, card, manifest, looked_at) for lack in missing]
+        else:
+            outcome = report.of(consumer) if report else None
+            findings.append(_outcome(consumer, outcome, frozenset(names), configs, found))
+    return tuple(findings)
+
+
+async def examine_directory(
+    directory: Path,
+    *,
+    loader: Loader | None,
+    card: Card | None = None,
+    manifest: Manifest | None = None,
+    looked_at: Sequence[str] = (),
+) -> tuple[Finding, ...]:
+    """Read and open ``directory``, and return the findings of :func:`examine`.
+
+    Raises:
+        AdmissionError: ``LOAD_TEST_UNAVAILABLE``; the loader does not start.
+    """
+    names = await to_thread.run_sync(lambda: sorted(_names(directory)))
+    configs = await to_thread.run_sync(read_configs, directory, names)
+    report = await loader.load(directory) if loader is not None else None
+    return examine(names, configs, report, card, manifest, looked_at=looked_at)
+
+
+def _missing(lack: Unmet, card: Card | None, manifest: Manifest | None, looked_at: Sequence[str]) -> Finding:
+    who, mend = _who(lack.missing, card, manifest, looked_at)
+    return Finding(
+        consumer=lack.consumer,
+        status=Status.FAILED if lack.consumer == Consumer.CONFIG else Status.DEGRADED,
+        missing=lack.missing,
+        who_would_have_it=who,
+        mend=mend or lack.mend,
+        detail=lack.why,
+    )
+
+
+def _who(name: str, card: Card | None, manifest: Manifest | None, looked_at: Sequence[str]) -> tuple[str, str]:
+    """Return who would have the file called ``name``, and a better mend where that is known."""
+    if card is not None and (file := card.file(name)) is not None:
+        places = ", ".join(_place(uri) for uri in file.sources) or "no source"
+        mend = f"Restart a worker that serves {name}, or mount its directory and allow it with --file-root."
+        return f"the card advertises it at {places}; none delivered it", mend
+    left_out = [*(card.left_out if card else ()), *(manifest.left_out if manifest else ())]
+    if (left := next((each for each in left_out if each.name == name), None)) is not None:
+        return f"it was there and was left out ({left.reason})", ""
+    if looked_at:
+        return f"not on the card, and not in {', '.join(looked_at)}", ""
+    if card is not None:
+        return f"not on the card; the publisher took the model from {card.origin or 'a place it does not name'}", ""
+    return "nobody is known to have it: there is no card", ""
+
+
+def _outcome(
+    consumer: Consumer,
+    outcome: ConsumerReport | None,
+    names: frozenset[str],
+    configs: Configs,
+    found: tuple[CodeFinding, ...],
+) -> Finding:
+    """Return the finding on a consumer that misses nothing."""
+    broken = next((name for name in sorted(configs.broken) if name in KNOWN_NAMES[consumer]), None)
+    if outcome is not None and outcome.ok:
+        return Finding(consumer=consumer, status=Status.OK, detail=outcome.detail)
+    if outcome is not None and not outcome.skipped:
+        return Finding(consumer=consumer, status=Status.FAILED, detail=outcome.detail, mend=mend_for(outcome, found))
+    if broken is not None:
+        mend = f"Correct {broken} in the worker's model directory, and publish again."
+        return Finding(consumer=consumer, status=Status.FAILED, detail=f"{broken}: {configs.broken[broken]}", mend=mend)
+    if outcome is not None and outcome.code is not None:
+        status = Status.DEGRADED if names & KNOWN_NAMES[consumer] else Status.ABSENT
+        return Finding(consumer=consumer, status=status, detail=outcome.detail, mend=mend_for(outcome))
+    if outcome is None and names & KNOWN_NAMES[consumer]:
+        return Finding(consumer=consumer, status=Status.OK, detail="its files are there; it was not run")
+    return Finding(consumer=consumer, status=Status.ABSENT, detail=outcome.detail if outcome else "no file of its kind")
+
+
+def _place(uri: str) -> str:
+    """Return where a URI leads in few words: a worker's address, else the URI itself."""
+    parsed = parse_uri(uri)
+    return f"{parsed.host}:{parsed.port}" if isinstance(parsed, HttpUri) else uri
+
+
+def _names(directory: Path) -> Iterator[str]:
+    count = 0
+    for folder, folders, files in os.walk(directory):
+        folders.sort()
+        for name in sorted(files):
+            if count >= MAX_FILES:
+                return
+            count += 1
+            yield Path(folder, name).relative_to(directory).as_posix()
