@@ -100,6 +100,9 @@ class DynamoFileRegistry:
                 self._kv.remove(MODELS, earlier.model_key)
 
         await self._in_thread(write)
+        if not self._written:
+            cause = f"Dynamo will send requests to {self._worker.request_address}; a publisher takes none there"
+            self._observe(Fallback("dynamo_lists_metadata_only", cause))
         self._written[record.instance] = written
 
     async def refresh(self, instance: str) -> bool:

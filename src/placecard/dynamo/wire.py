@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from placecard.card import Card, CheckedFile, Lora, Role, Serving, read_json
+from placecard.card import Card, CheckedFile, Role, read_json
 from placecard.card.filenames import fits_slot
 from placecard.dynamo.mdcsum import mdcsum
 from placecard.dynamo.paths import read_path
+from placecard.dynamo.serving import Reading, read_serving, text_of
 from placecard.errors import CardDefectsError, CardError, Code
 
 # Externally tagged slots: {kind: file} or, for templates, {kind: {"is_custom": bool, "file": file}}. Before it had its
@@ -27,10 +28,7 @@ SLOTS: Final[dict[str, dict[str, Role]]] = {
     "chat_template_file": _PROMPT,
     "gen_config": {"hf_generation_config_json": Role.GENERATION_CONFIG},
 }
-WORKER_TYPES: Final = ("aggregated", "prefill", "decode", "encode")
 MAX_EXTRA_FILES: Final = 4096  # before any is looked at; the card's own limit is lower
-_MAX_U32: Final = 2**32 - 1
-_MAX_TOKENS: Final = 2**31 - 1
 _SLUG = re.compile(r"[a-z0-9_-]*")
 _ENVELOPE: Final = ("namespace", "component", "endpoint", "model_suffix")
 _READ: Final = frozenset(SLOTS) | {"display_name", "source_path", "extra_files", "aliases", "lora"}
@@ -66,21 +64,6 @@ class DynamoInfo:
     model_suffix: str | None = None
 
 
-@dataclass
-class _Reading:
-    """What reading one card has brought together so far."""
-
-    slug: str
-    files: dict[str, CheckedFile] = field(default_factory=dict)
-    custom: list[str] = field(default_factory=list)
-    skipped: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    defects: list[CardError] = field(default_factory=list)
-
-    def wrong(self, where: str, detail: str, code: Code = Code.CARD_SCHEMA) -> None:
-        self.defects.append(CardError(code, detail, subject=where))
-
-
 def card_from_dynamo(data: bytes | Mapping[str, Any]) -> tuple[Card, DynamoInfo]:
     """Return our card of a Dynamo card, and what Dynamo says beyond it.
 
@@ -105,17 +88,17 @@ def read_card(raw: dict[str, Any]) -> tuple[Card, DynamoInfo]:
         envelope, raw = raw, raw["card_json"]
         if not isinstance(raw, dict):
             raise CardError(Code.CARD_SCHEMA, f"is a {type(raw).__name__}, not an object", subject="$.card_json")
-    reading = _Reading(slug=_text(raw, "slug", []) or "")
+    reading = Reading(slug=text_of(raw, "slug", []) or "")
     for slot in SLOTS:
         _read_slot(raw.get(slot), slot, reading)
     extras = _read_extras(raw.get("extra_files"), reading)
     worker = _read_envelope(envelope, reading)
-    serving = _serving(raw, reading)
-    name = _text(raw, "display_name", reading.defects, required=True)
-    source_path = _text(raw, "source_path", reading.defects) or name or ""
+    serving = read_serving(raw, reading)
+    name = text_of(raw, "display_name", reading.defects, required=True)
+    source_path = text_of(raw, "source_path", reading.defects) or name or ""
     if not _SLUG.fullmatch(reading.slug):
         reading.wrong("$.slug", "holds characters other than a-z 0-9 - _", Code.CARD_BAD_STRING)
-    if reading.defects or name is None or serving is None:
+    if reading.defects or name is None:
         raise CardDefectsError(reading.defects)
     total = _mdcsum(raw)
     dynamo = {"mdcsum": total, **worker, "kept": _rest(raw, reading) or None}
@@ -147,7 +130,7 @@ def _strict(data: Mapping[str, Any]) -> dict[str, Any]:
         raise CardError(Code.CARD_MALFORMED, f"not JSON values: {error}") from error
 
 
-def _read_slot(value: Any, slot: str, reading: _Reading) -> None:
+def _read_slot(value: Any, slot: str, reading: Reading) -> None:
     where = f"$.{slot}"
     if value is None:
         return
@@ -172,7 +155,7 @@ def _read_slot(value: Any, slot: str, reading: _Reading) -> None:
     _add(_read_file(body, where, role, reading, custom=custom), reading)
 
 
-def _read_extras(value: Any, reading: _Reading) -> bool:
+def _read_extras(value: Any, reading: Reading) -> bool:
     """Read the untyped siblings; return whether there are any."""
     if value is None:
         return False
@@ -187,7 +170,7 @@ def _read_extras(value: Any, reading: _Reading) -> bool:
     return bool(value)
 
 
-def _read_file(body: Any, where: str, role: Role, reading: _Reading, *, custom: bool = False) -> CheckedFile | None:
+def _read_file(body: Any, where: str, role: Role, reading: Reading, *, custom: bool = False) -> CheckedFile | None:
     if not isinstance(body, dict):
         reading.wrong(where, f"is a {type(body).__name__}, not a file")
         return None
@@ -222,7 +205,7 @@ def _read_file(body: Any, where: str, role: Role, reading: _Reading, *, custom: 
     return None
 
 
-def _add(file: CheckedFile | None, reading: _Reading) -> None:
+def _add(file: CheckedFile | None, reading: Reading) -> None:
     """Take ``file`` in; the same content listed again under its name is one file, other content is a conflict."""
     if file is None:
         return
@@ -236,8 +219,8 @@ def _add(file: CheckedFile | None, reading: _Reading) -> None:
         reading.wrong(ascii(file.name), f"fills {other.role} and {file.role}", Code.CARD_NAME_CONFLICT)
 
 
-def _read_envelope(envelope: Mapping[str, Any], reading: _Reading) -> dict[str, Any]:
-    worker: dict[str, Any] = {key: _text(envelope, key, reading.defects) for key in _ENVELOPE}
+def _read_envelope(envelope: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    worker: dict[str, Any] = {key: text_of(envelope, key, reading.defects) for key in _ENVELOPE}
     instance = envelope.get("instance_id")
     if instance is not None and (isinstance(instance, bool) or not isinstance(instance, int) or instance < 0):
         reading.wrong("$.instance_id", "is not an integer of 64 bits", Code.CARD_BAD_NUMBER)
@@ -248,84 +231,6 @@ def _read_envelope(envelope: Mapping[str, Any], reading: _Reading) -> dict[str, 
     return worker
 
 
-def _serving(raw: Mapping[str, Any], reading: _Reading) -> Serving | None:
-    runtime = raw.get("runtime_config") or {}
-    if not isinstance(runtime, dict):
-        reading.wrong("$.runtime_config", "is not an object")
-        runtime = {}
-    lengths = [
-        _count(runtime, "context_length", reading),
-        _count(raw, "architectural_max_context_length", reading),
-        _count(raw, "context_length", reading),
-    ]
-    aliases = raw.get("aliases") or []
-    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-        reading.wrong("$.aliases", "is not an array of strings")
-        aliases = []
-    return Serving(
-        aliases=tuple(dict.fromkeys(aliases)),
-        context_length=next((length for length in lengths if length), None),
-        kv_block_size=_count(raw, "kv_cache_block_size", reading),
-        worker_type=_worker_type(raw, reading),
-        tool_parser=_text(runtime, "tool_call_parser", reading.defects, at="$.runtime_config"),
-        reasoning_parser=_text(runtime, "reasoning_parser", reading.defects, at="$.runtime_config"),
-        lora=_lora(raw.get("lora"), reading),
-    )
-
-
-def _worker_type(raw: Mapping[str, Any], reading: _Reading) -> str | None:
-    worker_type = _text(raw, "worker_type", reading.defects)
-    flags = _text(raw, "model_type", reading.defects) or ""
-    if worker_type is None:
-        # Before the key existed, a prefill worker said so with a flag of the model type.
-        return "prefill" if "prefill" in (flag.strip().lower() for flag in flags.split("|")) else None
-    if worker_type.lower() in WORKER_TYPES:
-        return worker_type.lower()
-    reading.notes.append(f"$.worker_type: {worker_type[:40]!r} is not known here: passed over")
-    reading.skipped["worker_type"] = worker_type
-    return None
-
-
-def _lora(value: Any, reading: _Reading) -> Lora | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        reading.wrong("$.lora", "is not an object with a name")
-        return None
-    count = value.get("max_gpu_lora_count")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
-        reading.wrong("$.lora.max_gpu_lora_count", f"{count!r:.40} is not an integer", Code.CARD_RANGE)
-        return None
-    return Lora(name=value["name"], max_gpu_lora_count=count)
-
-
-def _count(raw: Mapping[str, Any], key: str, reading: _Reading) -> int | None:
-    """Return a count of tokens; zero is Dynamo's word for none, and what no engine can mean is as good as none."""
-    value = raw.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_U32:
-        reading.wrong(f"$.{key}", f"{value!r:.40} is not an integer of 32 bits", Code.CARD_RANGE)
-        return None
-    if value > _MAX_TOKENS:
-        reading.notes.append(f"$.{key}: {value} stands for no limit")
-        return None
-    return value or None
-
-
-def _text(
-    raw: Mapping[str, Any], key: str, defects: list[CardError], *, at: str = "$", required: bool = False
-) -> str | None:
-    value = raw.get(key)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str):
-        found = "is absent" if key not in raw else f"is a {type(value).__name__}, not a string"
-        defects.append(CardError(Code.CARD_SCHEMA, found, subject=f"{at}.{key}"))
-        return None
-    return value
-
-
 def _mdcsum(raw: Mapping[str, Any]) -> str | None:
     try:
         return mdcsum(raw)
@@ -333,7 +238,7 @@ def _mdcsum(raw: Mapping[str, Any]) -> str | None:
         return None  # a slot of a newer release, or one that only an older release could read
 
 
-def _rest(raw: Mapping[str, Any], reading: _Reading) -> dict[str, Any]:
+def _rest(raw: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     """Return what of the card has no place in ours: unknown keys and skipped slots."""
     rest = {key: value for key, value in raw.items() if key not in _READ and value not in (None, [], {})}
     return rest | reading.skipped

@@ -231,6 +231,18 @@ async def test_what_is_put_is_found_with_its_own_instance_and_address(tmp_path: 
     assert list((tmp_path / "v1").glob("*/*")) == []
 
 
+async def test_what_dynamo_cannot_do_with_our_record_is_stated_once(tmp_path: Path) -> None:
+    facts: list[Fact] = []
+    async with DynamoFileRegistry(
+        tmp_path, worker=Worker(request_address="10.0.0.1:7"), observe=facts.append
+    ) as registry:
+        await registry.put(our_record())
+        await registry.put(our_record())
+    (fact,) = facts
+    assert isinstance(fact, Fallback)
+    assert (fact.kind, "10.0.0.1:7" in fact.cause) == ("dynamo_lists_metadata_only", True)
+
+
 async def test_refresh_says_when_a_front_end_swept_the_record(tmp_path: Path) -> None:
     async with DynamoFileRegistry(tmp_path) as registry:
         await registry.put(our_record())
