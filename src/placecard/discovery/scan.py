@@ -262,11 +262,12 @@ def open_directory(path: Path) -> int:
         OSError: It cannot be opened.
         DiscoveryError: ``DISCOVERY_FORBIDDEN``; it belongs to another user, or everybody may replace files in it.
     """
+    link = os.lstat(path)  # a link in a shared directory could lead anywhere its maker likes
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         status = os.fstat(fd)
-        if status.st_uid not in (os.geteuid(), 0):
-            detail = f"belongs to user {status.st_uid}"
+        if strangers := {link.st_uid, status.st_uid} - {os.geteuid(), 0}:
+            detail = f"belongs to user {strangers.pop()}"
             raise DiscoveryError(Code.DISCOVERY_FORBIDDEN, detail, subject=str(path))
         if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
             detail = "every user may write to it, and it has no sticky bit"

@@ -60,6 +60,7 @@ class MetadataUvicorn(Server):
                 interface="asgi3",
                 loop="none",
                 log_config=None,
+                log_level="error",  # a warning for each malformed request is a way to fill a disk
                 access_log=False,
                 proxy_headers=False,
                 forwarded_allow_ips=[],

@@ -116,6 +116,19 @@ async def test_a_directory_of_another_user_is_refused(root: Path, monkeypatch: p
     assert caught.value.code == Code.DISCOVERY_FORBIDDEN
 
 
+async def test_a_link_to_a_directory_is_followed_if_it_is_ours(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    root.symlink_to(tmp_path / "real")
+    async with FileRegistry(root) as registry:
+        await registry.put(record(1))
+        assert await registry.list() == (record(1),)
+    if os.geteuid() == 0:
+        os.chown(root, 12345, -1, follow_symlinks=False)
+        with pytest.raises(DiscoveryError, match="belongs to user 12345"):
+            async with FileRegistry(root):
+                pytest.fail("opened")
+
+
 async def test_a_place_that_is_no_directory_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):

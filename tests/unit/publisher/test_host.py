@@ -482,3 +482,23 @@ async def test_a_cancelled_server_stops_whole(tmp_path: Path) -> None:
     assert {task.id for task in anyio.get_running_tasks()} == before
     with pytest.raises(OSError):
         await anyio.connect_tcp("127.0.0.1", server.port)
+
+
+async def test_a_client_that_does_not_read_does_not_hold_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("placecard.publisher.connection.STOP_S", 0.1)
+    model = hosted(tmp_path, {"config.json": bytes(32 << 20)})
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with anyio.fail_after(10):
+        async with serve_metadata([model], host="127.0.0.1") as server:
+            stream = await SocketStream.from_socket(_connected(plain, server.port))
+            await stream.send(b"GET /v1/metadata/org_model/config.json HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert status_of(await stream.receive(64)) == 200
+    received = 64
+    with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)), anyio.fail_after(10):
+        while True:
+            received += len(await stream.receive(1 << 20))
+    assert received < 32 << 20
+    await stream.aclose()
