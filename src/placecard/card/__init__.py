@@ -12,7 +12,7 @@ from placecard.card.model import MAX_CARD_BYTES, MAX_FILES, Card, CheckedFile, L
 from placecard.card.schema import card_schema, card_schema_text
 from placecard.card.slug import slugify
 from placecard.card.uri import FileUri, HttpUri, HubUri, Uri, file_uri, is_commit, parse_repo, parse_uri
-from placecard.card.wire import decode_card, encode_card, read_json, to_json
+from placecard.card.wire import card_from_json, decode_card, encode_card, read_json, to_json
 
 __all__ = [
     "MAX_CARD_BYTES",
@@ -30,6 +30,7 @@ __all__ = [
     "Serving",
     "Uri",
     "assign_slots",
+    "card_from_json",
     "card_schema",
     "card_schema_text",
     "check_digest",

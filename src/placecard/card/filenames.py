@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -109,6 +110,7 @@ def assign_slots(names: Iterable[str]) -> dict[str, Role]:
     return roles
 
 
+@lru_cache(maxsize=4096)  # the workers of a fleet advertise the same names
 def name_key(name: str) -> str:
     """Return the key under which two names are the same file on some system, or look so.
 
@@ -118,6 +120,7 @@ def name_key(name: str) -> str:
     return unicodedata.normalize("NFKC", once.casefold())
 
 
+@lru_cache(maxsize=4096)
 def check_name(name: str) -> None:
     """Raise unless ``name`` is a safe relative path.
 

@@ -38,6 +38,7 @@ _REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _HIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 _HIDDEN_TWICE = re.compile(r"%(?:2[eEfF]|5[cC]|[01][0-9a-fA-F])")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _REVISION = re.compile(r"(?:refs/(?:convert|pr)/)?(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -182,25 +183,34 @@ def _parse_http(text: str) -> HttpUri:
     port = int(match["port"]) if match["port"] else (443 if match["scheme"] == "https" else 80)
     if port > 65535:
         raise _forbidden(text, "has a port outside 1-65535")
-    host = match["host"].strip("[]")
-    if match["host"].startswith("["):
+    if (why := _host_defect(match["host"])) is not None:
+        raise _forbidden(text, why)
+    _decoded_path(match["path"][1:], text)
+    return HttpUri(match["scheme"], match["host"].strip("[]"), port, text)
+
+
+@lru_cache(maxsize=1024)  # all files of a worker come from one host
+def _host_defect(host: str) -> str | None:
+    """Say what is wrong with the host of a URL; None if nothing is."""
+    if host.startswith("["):
         try:
-            ipaddress.IPv6Address(host)
+            ipaddress.IPv6Address(host.strip("[]"))
         except ValueError:
-            raise _forbidden(text, "has a malformed IPv6 address") from None
+            return "has a malformed IPv6 address"
     elif not _HOST.fullmatch(host):
-        raise _forbidden(text, "has a malformed host name")
+        return "has a malformed host name"
     elif _NUMERIC.fullmatch(host):
         try:
             ipaddress.IPv4Address(host)  # refuses 127.1, 0x7f.1, 2130706433
         except ValueError:
-            raise _forbidden(text, "has a malformed IPv4 address") from None
-    _decoded_path(match["path"][1:], text)
-    return HttpUri(match["scheme"], host, port, text)
+            return "has a malformed IPv4 address"
+    return None
 
 
 def _decoded_path(path: str, text: str) -> str:
     """Return ``path`` percent-decoded once; refuse what a second look would read differently."""
+    if _PLAIN_PATH.fullmatch(path) and "/." not in path and not path.startswith("."):
+        return path
     if re.search(r"%(?![0-9A-Fa-f]{2})", path):
         raise _forbidden(text, "has a malformed percent escape")
     try:

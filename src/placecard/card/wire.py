@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
@@ -24,7 +25,8 @@ from placecard.card.model import (
 from placecard.errors import CardDefectsError, CardError, Code
 
 MAX_DEPTH: Final = 32
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)  # possessive: linear on any input
+# Strings, and whatever else is no bracket; possessive: linear on any input.
+_NO_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^]["{}]++', re.DOTALL)
 _INTEGERS: Final = frozenset({"schema", "size", "context_length", "kv_block_size", "max_gpu_lora_count"})
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -37,7 +39,16 @@ def decode_card(data: bytes) -> Card:
         CardDefectsError: They are, and break rules of the card; all are listed. Rules between files are looked at once
             each file stands by itself.
     """
-    raw = read_json(data)
+    return card_from_json(read_json(data))
+
+
+def card_from_json(raw: dict[str, Any]) -> Card:
+    """Return the card that the JSON object ``raw`` states, as :func:`read_json` returned it.
+
+    Raises:
+        CardError: It is of a newer schema.
+        CardDefectsError: It breaks rules; all are listed.
+    """
     _check_schema(raw)
     defects: list[CardError] = []
     files = _files(raw.get("files", []), defects)
@@ -160,14 +171,22 @@ def _parted(raw: Any, type_: type[msgspec.Struct]) -> Any:
     """Return ``raw`` with the keys that ``type_`` does not know moved into its ``unknown``; its parts likewise."""
     if not isinstance(raw, dict):
         return raw
-    fields = frozenset(type_.__struct_fields__) - {"unknown"}
-    parted = {key: value for key, value in raw.items() if key in fields}
-    parted["unknown"] = {key: value for key, value in raw.items() if key not in fields}
+    fields = _known_keys(type_)
+    if raw.keys() <= fields:
+        parted = raw | {"unknown": {}}
+    else:
+        parted = {key: value for key, value in raw.items() if key in fields}
+        parted["unknown"] = {key: value for key, value in raw.items() if key not in fields}
     if "lora" in parted:
         parted["lora"] = _parted(parted["lora"], Lora)
     if isinstance(left_out := parted.get("left_out"), list):
         parted["left_out"] = [_parted(entry, LeftOut) for entry in left_out]
     return parted
+
+
+@cache
+def _known_keys(type_: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(type_.__struct_fields__) - {"unknown"}
 
 
 def _floats(parted: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
@@ -219,16 +238,13 @@ def _check_size(data: bytes, max_bytes: int) -> None:
 
 def _check_depth(data: bytes) -> None:
     depth = 0
-    for token in _TOKEN.finditer(data):
-        match token[0]:
-            case b"[" | b"{":
-                depth += 1
-                if depth > MAX_DEPTH:
-                    raise CardError(
-                        Code.CARD_TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels at byte {token.start()}"
-                    )
-            case b"]" | b"}":
-                depth -= 1
+    for bracket in _NO_BRACKET.sub(b"", data):
+        if bracket in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise CardError(Code.CARD_TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
+        else:
+            depth -= 1
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -35,11 +35,6 @@ def print_json(value: Any) -> None:
     sys.stdout.write(jsonlib.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return one JSON document as UTF-8."""
-    return jsonlib.dumps(value, ensure_ascii=False).encode()
-
-
 def print_json_line(value: Any) -> None:
     """Print one JSON object on one line, and flush: a reader waits for it."""
     sys.stdout.write(jsonlib.dumps(value, ensure_ascii=False) + "\n")

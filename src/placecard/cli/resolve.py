@@ -10,10 +10,10 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
-from placecard.card import decode_card
+from placecard.card import card_from_json
 from placecard.cli.main import EXIT_DEGRADED, EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from placecard.cli.options import BoundOptions, DiscoveryUrl, JsonFlag, StoreOptions, TrustOptions
-from placecard.cli.output import json_bytes, print_json
+from placecard.cli.output import print_json
 from placecard.cli.registries import choose, registry_of
 from placecard.cli.screen import Pipeline, live, print_resolution
 from placecard.cli.wiring import open_resolver, open_store
@@ -124,4 +124,4 @@ def _of_store(model: str, store: Store) -> Record | None:
     snapshot = store.current(model)
     if snapshot is None:
         return None
-    return Record("0" * 32, decode_card(json_bytes(snapshot.manifest.card)))
+    return Record("0" * 32, card_from_json(snapshot.manifest.card))

@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any, Final
 
-from placecard.card import MAX_CARD_BYTES, HttpUri, decode_card, parse_uri, read_json, to_json
+from placecard.card import MAX_CARD_BYTES, HttpUri, card_from_json, parse_uri, read_json, to_json
 from placecard.discovery.base import Record
 from placecard.errors import CardError, Code, DiscoveryError
 
@@ -63,7 +63,7 @@ def decode_record(data: bytes) -> Record:
         instance=check_instance(instance),
         address=_check_address(address),
         complete=complete,
-        card=decode_card(_dump(card)),
+        card=card_from_json(card),
     )
 
 

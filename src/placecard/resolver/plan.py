@@ -186,9 +186,10 @@ def _from_model_path(file: CheckedFile, uris: Sequence[Uri], model_path: Path | 
 
 def _operators_template(card: Card) -> CheckedFile | None:
     """Return the card's chat template if it lies elsewhere than the model: an operator's own file."""
-    template = card.slot(Role.CHAT_TEMPLATE)
-    if template is None:
-        return None
+    marked = next((file for file in card.files if file.unknown.get("is_custom") is True), None)  # Dynamo's own mark
+    template = marked or card.slot(Role.CHAT_TEMPLATE)
+    if template is None or marked is not None:
+        return template
     others = {
         _directory_of(uri.path, file.name)
         for file in card.files
