@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from placecard.errors import AdmissionError, Code
 
-MAX_CONFIG_BYTES: Final = 16 << 20
+MAX_CONFIG_BYTES: Final = 8 << 20
 # JSON that is content, not configuration: large, and nothing in it selects code.
 _NOT_CONFIG: Final = frozenset({"tokenizer.json", "vocab.json", "tekken.json", "added_tokens.json"})
 

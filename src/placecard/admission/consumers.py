@@ -7,7 +7,10 @@ from typing import Final
 
 
 class Consumer(StrEnum):
-    """Who opens a model directory. The words stand on cards, in facts and in every ``--json`` answer."""
+    """Who opens a model directory, in the order of a load test: the template, which may not end, comes last.
+
+    The words stand on cards, in facts and in every ``--json`` answer.
+    """
 
     CONFIG = "config"
     GENERATION_CONFIG = "generation_config"

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,14 @@ class _Done(msgspec.Struct, frozen=True):
     detail: str
     files_read: tuple[str, ...]
     seconds: float
+
+
+class _About(msgspec.Struct, frozen=True):
+    """A child's line about its cage."""
+
+    isolation: tuple[str, ...] = ()
+    not_isolated: tuple[str, ...] = ()
+    tracing: str = ""
 
 
 @dataclass
@@ -255,35 +263,41 @@ async def _stop(process: anyio.abc.Process) -> None:
 
 
 def _report(pending: _Pending, missing: str, seconds: float) -> LoadReport:
-    """Put the child's lines together; a consumer that began and did not end is the one that ended the child."""
+    """Put the child's lines together. A line that a dying or hostile child garbled counts as not sent."""
     done: dict[str, ConsumerReport] = {}
-    started, about = "", {}
+    about = _About()
     for line in pending.lines:
-        if "start" in line:
-            started = str(line["start"])
-        elif "isolation" in line:
-            about = line
-        elif "done" in line:
-            part = msgspec.convert(line, _Done)
-            values = {key: getattr(part, key) for key in part.__struct_fields__ if key != "done"}
-            done[part.done.value] = ConsumerReport(consumer=part.done.value, **values)
-    if pending.exit != 0 or pending.why:
-        code, detail = _end(pending)
-        for consumer in Consumer:
-            if consumer == started and consumer not in done:
-                done[consumer.value] = ConsumerReport(consumer=consumer.value, ok=False, code=code, detail=detail)
-            elif consumer not in done:
-                after = f"not run: the process ended before ({detail})"
-                done[consumer.value] = ConsumerReport(consumer=consumer.value, ok=False, code=code, detail=after)
+        with contextlib.suppress(msgspec.ValidationError):
+            if "isolation" in line:
+                about = msgspec.convert(line, _About)
+            elif "done" in line:
+                part = msgspec.convert(line, _Done)
+                values = {key: getattr(part, key) for key in part.__struct_fields__ if key != "done"}
+                done[part.done.value] = ConsumerReport(consumer=part.done.value, **values)
+    code, detail = _end(pending)
     return LoadReport(
-        consumers=tuple(done.values()),
+        consumers=tuple(_whole(done, code, detail)),
         versions=versions(),
         seconds=seconds,
         unavailable=missing,
-        isolation=tuple(about.get("isolation", ())),
-        not_isolated=tuple(about.get("not_isolated", ())),
-        tracing=about.get("tracing", ""),
+        isolation=about.isolation,
+        not_isolated=about.not_isolated,
+        tracing=about.tracing,
     )
+
+
+def _whole(done: Mapping[str, ConsumerReport], code: Code, detail: str) -> Iterator[ConsumerReport]:
+    """Yield a report for each consumer; the first that sent none ended the child, and those after it were not run."""
+    blamed = False
+    for consumer in Consumer:
+        if report := done.get(consumer.value):
+            yield report
+        elif not blamed:
+            blamed = True
+            yield ConsumerReport(consumer=consumer.value, ok=False, code=code, detail=detail)
+        else:
+            why, limit = "not run: the process had ended before", code if code is Code.LOAD_TEST_LIMIT else None
+            yield ConsumerReport(consumer=consumer.value, ok=False, skipped=True, code=limit, detail=why)
 
 
 def _end(pending: _Pending) -> tuple[Code, str]:

@@ -96,7 +96,7 @@ async def build_card(
         load = None
         if loader is not None:
             with _stage(name, "load test", 0, seconds, observe):
-                load = await loader.load(Path(stage), trace=True)
+                load = await _load(loader, Path(stage))
     readers = load.readers if load is not None else {}
     files = tuple(
         CheckedFile(
@@ -191,6 +191,14 @@ def _hash(entry: Entry, digester: Digester) -> tuple[str, int]:
 def _identity(path: Path) -> tuple[int, ...]:
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+async def _load(loader: Loader, stage: Path) -> LoadReport:
+    """Open ``stage``; a load test that cannot be run at all is told in the report, and stops no publisher."""
+    try:
+        return await loader.load(stage, trace=True)
+    except AdmissionError as error:
+        return LoadReport(unavailable=error.detail)
 
 
 def _link(chosen: Selection, stage: Path) -> None:

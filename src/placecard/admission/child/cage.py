@@ -129,5 +129,20 @@ def _readable() -> list[Path]:
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
     system = ["/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/lib", "/lib64", "/etc/ld.so.cache", "/proc/self"]
     devices = ["/dev/null", "/dev/urandom", "/sys/devices/system/cpu", "/sys/fs/cgroup", "/proc/cpuinfo"]
-    paths = [*prefixes, *(entry for entry in sys.path if entry), *system, *devices]
-    return [Path(path).resolve() for path in sorted(set(paths)) if path not in ("/", "")]
+    paths = {*prefixes, *_libraries(), *system, *devices} - {"", "/"}
+    return [Path(path).resolve() for path in sorted(paths)]
+
+
+def _libraries() -> set[str]:
+    """Return where modules may be found: folders of installed packages, and else the packages that are loaded already.
+
+    An entry of the search path may be a home directory, for ``python -m`` puts the current one there: not opened whole.
+    """
+    found = {
+        entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages") or Path(entry).is_file()
+    }
+    for name, module in tuple(sys.modules.items()):
+        if "." not in name:
+            found.update(str(path) for path in getattr(module, "__path__", ()))
+            found.add(str(getattr(module, "__file__", None) or ""))
+    return found

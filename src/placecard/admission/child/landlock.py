@@ -1,6 +1,6 @@
 """Landlock: from here on this process reads only what is listed, writes nothing, runs no program, dials no TCP address.
 
-Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h (ABI 1 to 4).
+Source: Linux, Documentation/userspace-api/landlock.rst and include/uapi/linux/landlock.h (ABI 1 to 6).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _PATH_BENEATH: Final = 1
 _READ_FILE, _READ_DIR, _REFER, _TRUNCATE = 1 << 2, 1 << 3, 1 << 13, 1 << 14
 _ALL_OF_ABI_1: Final = (1 << 13) - 1  # execute, write, read, and making or removing of any kind
 _NET_BIND_AND_CONNECT: Final = 0b11
+_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 0b11  # of processes outside
 _NO_NEW_PRIVS: Final = 38
 
 
@@ -33,7 +34,12 @@ def confine(readable: Iterable[Path]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     abi = _call(libc, _CREATE_RULESET, None, 0, _VERSION)
     files = _ALL_OF_ABI_1 | (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0)
-    attributes = struct.pack("=QQ", files, _NET_BIND_AND_CONNECT) if abi >= 4 else struct.pack("=Q", files)
+    words = [
+        files,
+        *([_NET_BIND_AND_CONNECT] if abi >= 4 else []),
+        *([_ABSTRACT_SOCKETS_AND_SIGNALS] if abi >= 6 else []),
+    ]
+    attributes = struct.pack(f"={len(words)}Q", *words)
     ruleset = _call(libc, _CREATE_RULESET, ctypes.c_char_p(attributes), len(attributes), 0)
     try:
         for path in readable:

@@ -177,7 +177,7 @@ class Opening:
         raise failures[0]
 
     def consumers(self) -> Mapping[Consumer, Callable[[], str]]:
-        """Return the consumers in order: cheap and safe ones first, the template, which may never end, last."""
+        """Return what each consumer does, in the order of :class:`Consumer`."""
         return {
             Consumer.CONFIG: self.config,
             Consumer.GENERATION_CONFIG: self.generation_config,

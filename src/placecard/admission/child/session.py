@@ -37,7 +37,6 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
     """
     directory = Path(os.path.realpath(request["directory"]))
     files = dict(_files(directory))
-    configs = read_configs(directory, files)
     trace = Trace(files) if request["trace"] else None
     held, lost = cage.close(
         directory,
@@ -46,14 +45,14 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
         memory_bytes=request["memory_bytes"],
         open_files=request["open_files"],
     )
-    if trace:
-        trace.drain(Consumer.CONFIG)  # building the cage opened every file
     send({"isolation": held, "not_isolated": lost, "tracing": trace.how if trace else ""})
+    configs = read_configs(directory, files)
+    if trace:
+        trace.drain(Consumer.CONFIG)  # what was opened so far was opened by us
     opening = Opening(directory, frozenset(files), configs, transformers)
     refused = _refused(code_keys(configs.parsed))
     signal.signal(signal.SIGALRM, _over_time)
     for consumer, work in opening.consumers().items():
-        send({"start": consumer.value})
         seconds = request["template_seconds"] if consumer is Consumer.CHAT_TEMPLATE else 0.0
         outcome = _outcome(consumer, work, configs, refused.get(consumer), alarm_s=seconds)
         read = trace.drain(consumer) if trace else ()
@@ -69,6 +68,9 @@ def _outcome(
     try:
         if refused is not None:
             code, detail = Code.CODE_BEARING_CONFIG, f"{refused.name}: {refused.where} = {refused.value}"
+        elif broken := _broken(consumer, configs):
+            # What cannot be parsed could not be searched for code either.
+            code, detail = Code.CONSUMER_FAILED, broken
         else:
             signal.setitimer(signal.ITIMER_REAL, alarm_s)
             try:
@@ -85,9 +87,9 @@ def _outcome(
     except (RejectedError, PlacecardError) as error:
         code, detail = Code.CONSUMER_FAILED, str(error)
     except Exception as error:  # noqa: BLE001 - this is the boundary: any error of a consumer is its outcome
-        code, detail = Code.CONSUMER_FAILED, _told(consumer, error, configs)
+        code, detail = Code.CONSUMER_FAILED, f"{type(error).__name__}: {error}"
     except BaseException as error:  # noqa: BLE001 - pyo3's PanicException is no Exception
-        code, detail = Code.CONSUMER_PANICKED, _told(consumer, error, configs)
+        code, detail = Code.CONSUMER_PANICKED, f"{type(error).__name__}: {error}"
     return {
         "ok": ok,
         "skipped": skipped,
@@ -112,10 +114,10 @@ def _refused(findings: tuple[CodeFinding, ...]) -> dict[Consumer, CodeFinding]:
     return refused
 
 
-def _told(consumer: Consumer, error: BaseException, configs: Configs) -> str:
-    """Return what ``error`` says, led by a file that this consumer reads and that does not even parse."""
-    broken = [f"{name} is {why}; " for name, why in configs.broken.items() if name in KNOWN_NAMES[consumer]]
-    return "".join(broken) + f"{type(error).__name__}: {error}"
+def _broken(consumer: Consumer, configs: Configs) -> str:
+    """Return which file of ``consumer`` cannot be parsed, and why; empty if all can."""
+    mine = KNOWN_NAMES[consumer] | {"config.json"}
+    return next((f"{name}: {why}" for name, why in configs.broken.items() if name in mine), "")
 
 
 def _clean(text: str) -> str:
