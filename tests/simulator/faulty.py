@@ -85,10 +85,12 @@ class FaultyServer:
 
     Args:
         host: Address to listen on.
+        wanted_port: Port to listen on; 0 for any.
         tls: Server-side context; None for plain HTTP.
     """
 
     host: str = "127.0.0.1"
+    wanted_port: int = 0
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -115,7 +117,7 @@ class FaultyServer:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self.tls)
+        self._server = await asyncio.start_server(self._serve, self.host, self.wanted_port, ssl=self.tls)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -192,7 +194,7 @@ async def _finish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, th
     if then is Then.RESET:
         await asyncio.sleep(0.02)  # let what was written arrive, else the reset overtakes it
         raw: socket.socket | None = writer.get_extra_info("socket")
-        if raw is not None:
+        if raw is not None and not writer.is_closing():
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
     return False

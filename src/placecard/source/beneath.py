@@ -124,7 +124,7 @@ class Beneath:
                     return (*real.parent.parts, *left)
                 status = os.stat(part, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
-                    return (*_joined(real, os.readlink(part, dir_fd=fd)), *left)
+                    return (*_target(real, part, fd), *left)
                 if not left:
                     found, fd = Found(fd, part, real / part, status), -1
                     return found
@@ -174,6 +174,15 @@ def _locate(parts: tuple[str, ...], roots: dict[tuple[str, ...], Path]) -> tuple
         if (root := roots.get(parts[:length])) is not None:
             return root, parts[length:]
     return None
+
+
+def _target(here: Path, part: str, parent: int) -> tuple[str, ...]:
+    try:
+        return _joined(here, os.readlink(part, dir_fd=parent))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return (*here.parts, part)  # no link any more: look again
 
 
 def _joined(here: Path, target: str) -> tuple[str, ...]:

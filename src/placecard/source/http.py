@@ -98,11 +98,10 @@ class HttpSource:
         if is_address(uri.host) and (why := why_forbidden(uri.host, self._ranges)):
             raise SourceError(Code.DESTINATION_FORBIDDEN, f"the address is {why}", subject=str(uri))
         async with self._turn(uri):
-            pace = self._new_pace()
-            answer = await self._ask(uri, pace)
+            answer = await self._ask(uri)
             try:
                 judge(uri, answer.status, _values(answer, "Content-Encoding"), _values(answer, "Transfer-Encoding"))
-                async with aclosing(self._body(uri, answer, pace)) as chunks:
+                async with aclosing(self._body(uri, answer, self._new_pace())) as chunks:
                     yield chunks
             finally:
                 answer.close()  # an answer read to its end has given its connection back by now
@@ -118,7 +117,7 @@ class HttpSource:
             if turns.value == self._per_host:
                 self._turns.pop(key, None)
 
-    async def _ask(self, uri: HttpUri, pace: Pace) -> ClientResponse:
+    async def _ask(self, uri: HttpUri) -> ClientResponse:
         from yarl import URL
 
         if self._session is None:
@@ -128,18 +127,16 @@ class HttpSource:
         request = self._session.get(
             URL(uri.url, encoded=True), allow_redirects=False, headers=self._headers, ssl=self._tls or True
         )
-        began = time.monotonic()
-        deadline_s = min(self._header_timeout_s, pace.patience_s())
         try:
-            async with asyncio.timeout(deadline_s) as scope:
+            async with asyncio.timeout(self._header_timeout_s) as scope:
                 answer = await request
         except TimeoutError as error:
             if not scope.expired():
                 raise _translated(error, uri, started=False) from error
-            raise SourceError(Code.SLOW_SOURCE, f"no answer in {deadline_s:g} s", subject=str(uri)) from error
+            detail = f"no answer in {self._header_timeout_s:g} s"
+            raise SourceError(Code.SLOW_SOURCE, detail, subject=str(uri)) from error
         except Exception as error:  # the edge: whatever the client raises becomes a SourceError
             raise _translated(error, uri, started=False) from error
-        pace.waited(time.monotonic() - began, 0)
         return answer
 
     async def _body(self, uri: HttpUri, answer: ClientResponse, pace: Pace) -> AsyncGenerator[bytes, None]:

@@ -124,6 +124,9 @@ def translated(error: Exception, subject: str, *, started: bool) -> SourceError:
             return SourceError(Code.TLS_ERROR, _brief(error.os_error), subject=subject)
         case aiohttp.ClientConnectorError(os_error=ForbiddenAddressError() as refused):
             return SourceError(Code.DESTINATION_FORBIDDEN, _brief(refused), subject=subject)
+        case aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None)):
+            # Only asyncio's TLS layer raises these without a number: TCP was connected by then.
+            return SourceError(Code.TLS_ERROR, "the handshake was broken off", subject=subject)
         case aiohttp.ClientConnectorError():
             return SourceError(Code.CONNECT_FAILED, _brief(error.os_error), subject=subject)
         case aiohttp.ConnectionTimeoutError():
@@ -151,4 +154,4 @@ def _brief(error: object) -> str:
     """Return the cause of an error on one bounded line, without what it quotes: that may be our token."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     said = re.split(r"[:\s]+(?:b['\"]|<)", text, maxsplit=1)[0]
-    return ascii(" ".join(said.split()))[1:-1][:200]
+    return ascii(" ".join(said.split()))[1:-1][:200] or type(error).__name__

@@ -68,21 +68,22 @@ class Walk:
     scope: tuple[Path, ...] = ()
 
 
-def walk(directory: Path, roots: Sequence[Path] = (), *, max_files: int, max_depth: int = 16) -> Walk:
+def walk(directory: Path, roots: Sequence[Path] | None = None, *, max_files: int, max_depth: int = 16) -> Walk:
     """Return every file below ``directory``; weights and code are listed like all others (see ``card.kind_of``).
 
     Links are followed where they stay inside the directory or lead into the blobs of its hub cache.
 
     Args:
         directory: Where to begin; absolute if ``roots`` are given.
-        roots: If given, the directory must lie beneath one of them; if not, it is trusted.
+        roots: If given, the directory must really lie beneath one of them; if None, it is trusted.
         max_files: Metadata files listed at most; weights and code do not count against it.
         max_depth: Folders below the directory that are entered.
     """
-    if not roots:
+    if roots is None:
         directory = Path(os.path.realpath(directory))
+        roots = (directory,)
     try:
-        top, real = Beneath(roots or (directory,)).open_directory(directory)
+        top, real = Beneath(roots).open_directory(directory)
     except SourceError as problem:
         return Walk(directory, problem=problem)
     blobs = hub_blobs(real)
@@ -194,8 +195,7 @@ class _Run:
         if len(self.left_out) >= max(self.max_files, 1024):
             self.truncated = True
             return
-        # A name that is not UTF-8 holds surrogates, which nothing further on may print.
-        self.left_out.append(LeftOut(name.encode(errors="backslashreplace").decode(), reason.value))
+        self.left_out.append(LeftOut(name, reason.value))
 
 
 def _name_reason(name: str, whole: str) -> Reason | None:

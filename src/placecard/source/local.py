@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from placecard.card import FileUri, Uri
 from placecard.source.beneath import Beneath, problem_of
+from placecard.source.listing import Walk, walk
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -29,7 +30,12 @@ class LocalSource:
     """
 
     def __init__(self, roots: Sequence[Path], *, targets: Sequence[Path] = ()) -> None:
+        self._roots = tuple(roots)
         self._beneath = Beneath(roots, targets)
+
+    def walk(self, directory: Path, *, max_files: int, max_depth: int = 16) -> Walk:
+        """Return what ``directory`` holds, if it really lies beneath a root; see :func:`~placecard.source.walk`."""
+        return walk(directory, self._roots, max_files=max_files, max_depth=max_depth)
 
     def covers(self, path: Path) -> bool:
         """Whether ``path``, as written, lies beneath a root; nothing is read."""
