@@ -106,14 +106,16 @@ async def _one_more_worker(resolver: Resolver, record: Record, rounds: int) -> l
         peers.add(replace(record, instance=f"{index:032x}"))
     ratios = []
     for index in range(rounds):
-        data = encode_record(replace(record, instance=f"{index + 100:032x}"))
+        each = range(100 * (index + 1), 100 * (index + 1) + 20)
+        joining = [encode_record(replace(record, instance=f"{instance:032x}")) for instance in each]
         started = time.process_time()
-        peers.add(decode_record(data))
-        join = time.process_time() - started
+        for data in joining:
+            peers.add(decode_record(data))
+        join = (time.process_time() - started) / len(joining)
         started = time.process_time()
-        for _ in range(10):
+        for _ in range(20):
             await resolver.resolve(record, peers)
-        ratios.append(join / ((time.process_time() - started) / 10))
+        ratios.append(join / ((time.process_time() - started) / 20))
     return ratios
 
 

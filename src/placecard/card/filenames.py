@@ -86,6 +86,7 @@ def kind_of(name: str) -> Kind:
     return Kind.CODE if suffix in CODE_SUFFIXES else Kind.METADATA
 
 
+@lru_cache(maxsize=4096)
 def fits_slot(name: str, role: Role) -> bool:
     """Whether a file called ``name`` can fill the typed slot ``role``; any name fits :attr:`Role.EXTRA`."""
     patterns = SLOT_PATTERNS.get(role)

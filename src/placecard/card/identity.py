@@ -7,6 +7,7 @@ nothing is concatenated without its frame, so no two different cards give the sa
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import msgspec
 
@@ -45,15 +46,22 @@ def canonical(value: object) -> str:
 
 
 def _file(file: CheckedFile) -> bytes:
-    size = b"" if file.size is None else str(file.size).encode()
-    return (
-        _frame("name", file.name.encode())
-        + _frame("role", file.role.encode())
-        + _frame("digest", file.digest.encode())
-        + _frame("size", size)
+    size = b"" if file.size is None else b"%d" % file.size
+    return b"".join(
+        (
+            _frame("name", file.name.encode()),
+            _frame("role", file.role.encode()),
+            _frame("digest", file.digest.encode()),
+            _frame("size", size),
+        )
     )
 
 
 def _frame(tag: str, payload: bytes) -> bytes:
+    return _head(tag) + len(payload).to_bytes(8, "big") + payload
+
+
+@cache
+def _head(tag: str) -> bytes:
     name = tag.encode()
-    return bytes([len(name)]) + name + len(payload).to_bytes(8, "big") + payload
+    return bytes([len(name)]) + name

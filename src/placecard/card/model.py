@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -163,6 +163,7 @@ _TYPED: Final = _ROLES - {Role.EXTRA.value}
 _MISLEADING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+@lru_cache(maxsize=4096)
 def bad_string(text: str, *, limit: int = 1024) -> str | None:
     """Say what makes ``text`` unfit as a name or path that people read; None if nothing does."""
     if not text or len(text) > limit:

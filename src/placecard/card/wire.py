@@ -191,9 +191,8 @@ def _known_keys(type_: type[msgspec.Struct]) -> frozenset[str]:
 
 def _floats(parted: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """Yield each value that stands for an integer and is none, though JSON readers would let it pass."""
-    for key in sorted(_INTEGERS & parted.keys()):
-        if isinstance(parted[key], bool | float):
-            yield f"{where}.{key}", parted[key]
+    for key in sorted(key for key in _INTEGERS & parted.keys() if type(parted[key]) in (bool, float)):
+        yield f"{where}.{key}", parted[key]
     if isinstance(lora := parted.get("lora"), dict):
         yield from _floats(lora, f"{where}.lora")
 
