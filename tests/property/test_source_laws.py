@@ -21,7 +21,7 @@ from placecard.source.hub_client import MAX_RETRY_AFTER_S, retry_after_s
 from placecard.source.pace import Pace
 from placecard.source.proof import etag_matches
 from tests.simulator.faulty import FaultyServer, Reply, Then
-from tests.unit.source.tools import hasty, read
+from tests.unit.source.tools import read, source_with
 
 SECRET = b"secret of the host"
 DISK = settings(max_examples=60, deadline=None)
@@ -175,7 +175,7 @@ async def test_http_bytes_are_a_prefix_of_the_file_or_an_error(
 ) -> None:
     """A broken answer never gives other bytes than the server meant to send, in another order."""
     reply = Reply(body, cut_at=cut, then=then, chunked=chunked, length=length)
-    async with FaultyServer() as server, hasty() as source:
+    async with FaultyServer() as server, source_with() as source:
         try:
             received = await read(source, server.serve("/x", reply))
         except SourceError:
@@ -187,7 +187,7 @@ async def test_http_bytes_are_a_prefix_of_the_file_or_an_error(
 @given(head=st.binary(max_size=200))
 async def test_any_bytes_for_an_answer_end_in_bytes_or_a_source_error(head: bytes) -> None:
     for raw in (head, b"HTTP/1.1 200 OK\r\n" + head, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + head):
-        async with FaultyServer() as server, hasty(rate_window_s=0.5) as source:
+        async with FaultyServer() as server, source_with(rate_window_s=0.5) as source:
             try:
                 await read(source, server.serve("/x", Reply(raw=raw, then=Then.CLOSE)))
             except SourceError as error:

@@ -154,6 +154,7 @@ class HttpSource:
             except TimeoutError as error:
                 if not scope.expired():
                     raise _translated(error, uri, started=True) from error
+                chunk = _arrived(answer, uri)
             except Exception as error:
                 raise _translated(error, uri, started=True) from error
             slow = pace.waited(time.monotonic() - began, len(chunk or b""))
@@ -200,6 +201,15 @@ def judge(uri: HttpUri, status: int, encodings: Sequence[str], transfers: Sequen
     raise TransferError(
         Code.HTTP_STATUS, f"answered {status}", subject=subject, transient=status >= 500 or status in (408, 429)
     )
+
+
+def _arrived(answer: ClientResponse, uri: HttpUri) -> bytes | None:
+    """Return what came while nobody looked, for this process may have been what was slow; None if nothing did."""
+    try:
+        chunk = answer.content.read_nowait(CHUNK_BYTES)
+    except Exception as error:
+        raise _translated(error, uri, started=True) from error
+    return chunk if chunk or answer.content.at_eof() else None
 
 
 def _values(answer: ClientResponse, name: str) -> list[str]:

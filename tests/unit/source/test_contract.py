@@ -17,7 +17,7 @@ from placecard.errors import Code, SourceError
 from placecard.source import HubSource, LocalSource, Source
 from tests.simulator.faulty import FaultyServer, Reply
 from tests.simulator.hub import LocalHub
-from tests.unit.source.tools import at, hasty, read
+from tests.unit.source.tools import at, read, source_with
 
 FILES = {"empty": b"", "small": b"{}", "a b": b"space", "large": bytes(range(256)) * (12 << 10)}
 
@@ -40,7 +40,7 @@ async def local_lab(folder: Path) -> AsyncIterator[Lab]:
 
 @asynccontextmanager
 async def http_lab(folder: Path) -> AsyncIterator[Lab]:
-    async with FaultyServer() as server, hasty() as source:
+    async with FaultyServer() as server, source_with() as source:
         for name, data in FILES.items():
             server.serve("/" + name.replace(" ", "%20"), Reply(data))
 

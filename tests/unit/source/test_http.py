@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import tracemalloc
 from collections.abc import Sequence
 from ipaddress import ip_network
@@ -17,7 +18,7 @@ from placecard.source import HttpSource
 from placecard.source.http import judge
 from placecard.source.http_session import make_session, system_lookup
 from tests.simulator.faulty import BODY, TROUBLES, FaultyServer, Reply, Then, canary
-from tests.unit.source.tools import code, failure, hasty, read, served
+from tests.unit.source.tools import code, failure, read, served, source_with
 
 URI = HttpUri("http", "127.0.0.1", 80, "http://127.0.0.1/x")
 ONLY_ONE = (ip_network("127.0.0.1/32"),)
@@ -63,7 +64,7 @@ async def test_a_large_file_arrives_in_bounded_chunks() -> None:
 
 
 async def test_connections_are_reused_and_the_path_is_sent_as_written() -> None:
-    async with FaultyServer() as server, hasty() as source:
+    async with FaultyServer() as server, source_with() as source:
         url = server.serve("/v1/metadata/m/a%20b%C3%A9%3B.json", Reply(BODY))
         for _ in range(5):
             assert await read(source, url) == BODY
@@ -97,9 +98,9 @@ async def test_no_more_than_so_many_connections_to_one_host() -> None:
 
 async def test_waiting_for_a_turn_is_not_taken_for_a_slow_source() -> None:
     reply = Reply(BODY, delay_s=0.1)
-    async with served(reply, per_host=1, header_timeout_s=0.3) as (source, url, server):
-        await asyncio.gather(*(read(source, url) for _ in range(5)))
-        assert len(server.requests) == 5
+    async with served(reply, per_host=1, header_timeout_s=0.5) as (source, url, server):
+        await asyncio.gather(*(read(source, url) for _ in range(8)))
+        assert len(server.requests) == 8
 
 
 async def test_leaving_early_closes_the_connection() -> None:
@@ -246,7 +247,7 @@ async def test_row38_a_consumer_that_pauses_holds_the_source_back() -> None:
     ],
 )
 async def test_row39_slow_sources_are_given_up(reply: Reply) -> None:
-    async with served(reply, header_timeout_s=0.2) as (source, url, _):
+    async with served(reply, header_timeout_s=0.2, rate_window_s=0.2) as (source, url, _):
         with anyio.fail_after(5):
             error = await failure(source, url)
     assert error.code is Code.SLOW_SOURCE and error.transient
@@ -260,12 +261,12 @@ async def test_row39_the_total_deadline_ends_what_keeps_the_floor() -> None:
 
 
 async def test_row39_a_slow_consumer_is_not_held_against_the_source() -> None:
-    async with served(Reply(bytes(2 << 20)), rate_window_s=0.05, total_timeout_s=0.2) as (source, url, server):
+    async with served(Reply(bytes(2 << 20)), rate_window_s=0.3, total_timeout_s=0.6) as (source, url, server):
         received = 0
         async with source.open(HttpUri("http", "127.0.0.1", server.port, url)) as chunks:
             async for chunk in chunks:
                 received += len(chunk)
-                await asyncio.sleep(0.06)
+                await asyncio.sleep(0.35)
     assert received == 2 << 20
 
 
@@ -390,7 +391,7 @@ async def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    async with hasty() as source:
+    async with source_with() as source:
         error = await failure(source, f"http://127.0.0.1:{port}/x")
     assert error.code is Code.CONNECT_FAILED and error.transient
 
@@ -411,20 +412,20 @@ async def test_nobody_listens() -> None:
     ],
 )
 async def test_row27_forbidden_destinations_are_refused(url: str) -> None:
-    async with hasty() as source:
+    async with source_with() as source:
         error = await failure(source, url)
     assert error.code is Code.DESTINATION_FORBIDDEN and not error.transient
     assert url in str(error)
 
 
 async def test_row27_loopback_outside_the_ranges_sees_no_connection() -> None:
-    async with canary("127.0.0.2") as bird, hasty(ranges=ONLY_ONE) as source:
+    async with canary("127.0.0.2") as bird, source_with(ranges=ONLY_ONE) as source:
         assert await code(source, bird.url + "/x") is Code.DESTINATION_FORBIDDEN
 
 
 async def test_row27_the_canary_can_sing() -> None:
     with pytest.raises(AssertionError, match="was reached"):
-        async with canary("127.0.0.2") as bird, hasty() as source:
+        async with canary("127.0.0.2") as bird, source_with() as source:
             await code(source, bird.url + "/x")
 
 
@@ -479,7 +480,7 @@ def names(answers: dict[str, Sequence[str]], asked: list[str]) -> object:
 
 async def test_a_name_is_resolved_and_its_address_connected_to() -> None:
     asked: list[str] = []
-    async with FaultyServer() as server, hasty(lookup=names({"worker-0.fleet": ["127.0.0.1"]}, asked)) as source:
+    async with FaultyServer() as server, source_with(lookup=names({"worker-0.fleet": ["127.0.0.1"]}, asked)) as source:
         server.serve("/x", Reply(BODY))
         assert await read(source, f"http://worker-0.fleet:{server.port}/x") == BODY
         assert server.requests[0].headers["host"] == f"worker-0.fleet:{server.port}"
@@ -487,7 +488,7 @@ async def test_a_name_is_resolved_and_its_address_connected_to() -> None:
 
 
 async def test_localhost_is_resolved_by_the_system() -> None:
-    async with FaultyServer() as server, hasty() as source:
+    async with FaultyServer() as server, source_with() as source:
         server.serve("/x", Reply(BODY))
         assert await read(source, f"http://localhost:{server.port}/x") == BODY
 
@@ -497,7 +498,7 @@ async def test_row48_a_name_that_does_not_resolve_is_no_connection(number: int) 
     def lookup(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(number, "no")
 
-    async with hasty(lookup=lookup) as source:
+    async with source_with(lookup=lookup) as source:
         error = await failure(source, "http://worker-0.fleet/x")
     assert error.code is Code.CONNECT_FAILED and error.transient
 
@@ -510,7 +511,7 @@ async def test_row48_a_resolver_that_hangs_is_given_up() -> None:
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
         return ["127.0.0.1"]
 
-    async with hasty(lookup=lookup, connect_timeout_s=0.1) as source:
+    async with source_with(lookup=lookup, connect_timeout_s=0.1) as source:
         with anyio.fail_after(5):
             error = await failure(source, "http://worker-0.fleet/x")
     release.set()
@@ -520,12 +521,12 @@ async def test_row48_a_resolver_that_hangs_is_given_up() -> None:
 
 async def test_row48_a_thousand_answers_are_refused() -> None:
     many = [f"127.0.{number // 250}.{number % 250 + 1}" for number in range(1000)]
-    async with canary("127.0.0.1") as bird, hasty(lookup=lambda host, port: many) as source:
+    async with canary("127.0.0.1") as bird, source_with(lookup=lambda host, port: many) as source:
         assert await code(source, f"http://worker-0.fleet:{bird.port}/x") is Code.CONNECT_FAILED
 
 
 async def test_row48_no_answer_is_no_connection() -> None:
-    async with hasty(lookup=lambda host, port: []) as source:
+    async with source_with(lookup=lambda host, port: []) as source:
         assert await code(source, "http://worker-0.fleet/x") is Code.CONNECT_FAILED
 
 
@@ -541,7 +542,7 @@ async def test_row48_no_answer_is_no_connection() -> None:
     ],
 )
 async def test_row48_one_forbidden_answer_refuses_all(answers: list[str]) -> None:
-    async with canary("127.0.0.1") as bird, hasty(lookup=lambda host, port: answers) as source:
+    async with canary("127.0.0.1") as bird, source_with(lookup=lambda host, port: answers) as source:
         assert await code(source, f"http://worker-0.fleet:{bird.port}/x") is Code.DESTINATION_FORBIDDEN
 
 
@@ -553,7 +554,7 @@ async def test_row48_a_name_that_is_bound_anew_is_vetted_anew() -> None:
         asked.append(host)
         return next(answers)
 
-    async with FaultyServer("127.0.0.1") as server, hasty(ranges=ONLY_ONE, lookup=lookup) as source:
+    async with FaultyServer("127.0.0.1") as server, source_with(ranges=ONLY_ONE, lookup=lookup) as source:
         server.serve("/x", Reply(BODY, then=Then.CLOSE))
         async with FaultyServer("127.0.0.2", wanted_port=server.port) as bird:
             url = f"http://worker-0.fleet:{server.port}/x"
@@ -561,3 +562,18 @@ async def test_row48_a_name_that_is_bound_anew_is_vetted_anew() -> None:
             assert asked == ["worker-0.fleet"], "resolved once for one connection"
             assert await code(source, url) is Code.DESTINATION_FORBIDDEN
             assert bird.connections == 0
+
+
+async def test_row39_bytes_that_came_while_this_process_slept_count() -> None:
+    async with served(Reply(BODY, cut_at=1000), rate_window_s=0.2) as (source, url, server):
+        uri = HttpUri("http", "127.0.0.1", server.port, url)
+
+        def send_and_sleep(writer: asyncio.StreamWriter) -> None:
+            writer.write(BODY[1000:])
+            time.sleep(0.3)
+
+        async with source.open(uri) as chunks:
+            assert len(await anext(chunks)) == 1000
+            (writer,) = server._writers
+            asyncio.get_running_loop().call_soon(send_and_sleep, writer)
+            assert await anext(chunks) == BODY[1000:]

@@ -17,7 +17,7 @@ import pytest
 
 from placecard.errors import Code
 from tests.simulator.faulty import BODY, FaultyServer, Reply, Then
-from tests.unit.source.tools import failure, hasty, read
+from tests.unit.source.tools import failure, read, source_with
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made by the openssl command")
 
@@ -103,7 +103,10 @@ BAD = {
 
 
 async def test_a_trusted_certificate_is_accepted(authority: Authority) -> None:
-    async with FaultyServer(tls=authority.server("good", *GOOD)) as server, hasty(tls=authority.trust()) as source:
+    async with (
+        FaultyServer(tls=authority.server("good", *GOOD)) as server,
+        source_with(tls=authority.trust()) as source,
+    ):
         url = server.serve("/x", Reply(BODY))
         assert url.startswith("https://")
         assert await read(source, url) == BODY
@@ -113,14 +116,17 @@ async def test_a_trusted_certificate_is_accepted(authority: Authority) -> None:
 
 @pytest.mark.parametrize("name", sorted(BAD))
 async def test_row47_a_bad_certificate_is_a_tls_error(authority: Authority, name: str) -> None:
-    async with FaultyServer(tls=authority.server(name, *BAD[name])) as server, hasty(tls=authority.trust()) as source:
+    async with (
+        FaultyServer(tls=authority.server(name, *BAD[name])) as server,
+        source_with(tls=authority.trust()) as source,
+    ):
         error = await failure(source, server.serve("/x", Reply(BODY)))
         assert error.code is Code.TLS_ERROR and not error.transient
         assert server.requests == []
 
 
 async def test_row47_an_unknown_authority_is_a_tls_error(authority: Authority) -> None:
-    async with FaultyServer(tls=authority.server("unknown", *GOOD)) as server, hasty(token="s3cret") as source:
+    async with FaultyServer(tls=authority.server("unknown", *GOOD)) as server, source_with(token="s3cret") as source:
         assert (await failure(source, server.serve("/x", Reply(BODY)))).code is Code.TLS_ERROR
         assert server.requests == [], "nothing was sent, the token least of all"
 
@@ -133,7 +139,7 @@ async def test_row47_plain_http_behind_https_is_a_tls_error_without_fallback() -
             received.append(await stream.receive())
             await stream.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
-    async with _listening(refuse) as port, hasty(token="s3cret") as source:
+    async with _listening(refuse) as port, source_with(token="s3cret") as source:
         assert (await failure(source, f"https://127.0.0.1:{port}/x")).code is Code.TLS_ERROR
     assert len(received) == 1 and b"s3cret" not in received[0]
 
@@ -144,7 +150,7 @@ async def test_row47_tls_1_0_is_a_tls_error(authority: Authority) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # the point is that it is deprecated
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
     context.set_ciphers("ALL:@SECLEVEL=0")
-    async with FaultyServer(tls=context) as server, hasty(tls=authority.trust()) as source:
+    async with FaultyServer(tls=context) as server, source_with(tls=authority.trust()) as source:
         assert (await failure(source, server.serve("/x", Reply(BODY)))).code is Code.TLS_ERROR
 
 
@@ -153,7 +159,7 @@ async def test_row47_a_handshake_that_never_ends_is_given_up() -> None:
         async with stream:
             await anyio.sleep_forever()
 
-    async with _listening(keep_silent) as port, hasty(connect_timeout_s=0.2) as source:
+    async with _listening(keep_silent) as port, source_with(connect_timeout_s=0.2) as source:
         with anyio.fail_after(5):
             error = await failure(source, f"https://127.0.0.1:{port}/x")
     assert error.code is Code.CONNECT_FAILED and error.transient
@@ -161,6 +167,6 @@ async def test_row47_a_handshake_that_never_ends_is_given_up() -> None:
 
 async def test_row47_a_connection_cut_inside_tls_is_truncated(authority: Authority) -> None:
     context = authority.server("cut", *GOOD)
-    async with FaultyServer(tls=context) as server, hasty(tls=authority.trust()) as source:
+    async with FaultyServer(tls=context) as server, source_with(tls=authority.trust()) as source:
         url = server.serve("/x", Reply(BODY, cut_at=100, then=Then.RESET))
         assert (await failure(source, url)).code is Code.TRUNCATED

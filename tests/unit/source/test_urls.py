@@ -13,7 +13,7 @@ from placecard.card import HttpUri, parse_uri
 from placecard.errors import CardError, Code, PlacecardError
 from placecard.source import HttpSource
 from tests.simulator.faulty import canary
-from tests.unit.source.tools import failure, hasty
+from tests.unit.source.tools import failure, source_with
 from tests.unit.source.urls import HOSTS, NO_URIS, TEMPLATES, URLS
 
 ELSEWHERE = (ip_network("10.99.0.0/16"),)  # nothing that the corpus can reach
@@ -43,14 +43,14 @@ def test_the_corpus_is_large() -> None:
 
 
 async def test_row27_no_url_text_reaches_the_canary() -> None:
-    async with canary("0.0.0.0") as bird, hasty(ranges=ELSEWHERE, lookup=worst_lookup) as source:
+    async with canary("0.0.0.0") as bird, source_with(ranges=ELSEWHERE, lookup=worst_lookup) as source:
         codes = {await refused(source, text.replace("PORT", str(bird.port))) for text in URLS}
         assert bird.connections == 0
     assert codes == {Code.URI_FORBIDDEN, Code.DESTINATION_FORBIDDEN}
 
 
 async def test_row27_no_host_reaches_the_canary_even_past_the_grammar() -> None:
-    async with canary("0.0.0.0") as bird, hasty(ranges=ELSEWHERE, lookup=worst_lookup) as source:
+    async with canary("0.0.0.0") as bird, source_with(ranges=ELSEWHERE, lookup=worst_lookup) as source:
         for host in HOSTS:
             text = f"http://{host}:{bird.port}/x"
             uri = HttpUri("http", host.strip("[]"), bird.port, text)

@@ -40,13 +40,13 @@ def at(path: Path) -> FileUri:
     return uri
 
 
-def hasty(**dials: Any) -> HttpSource:
-    """Return a source whose patience fits a test."""
-    return HttpSource(**{"header_timeout_s": 0.5, "rate_window_s": 0.2, "total_timeout_s": 5.0, **dials})
+def source_with(**dials: Any) -> HttpSource:
+    """Return a source with these dials; those that a test does not turn leave room for a busy machine."""
+    return HttpSource(**dials)
 
 
 @asynccontextmanager
 async def served(reply: Reply, *more: Reply, **dials: Any) -> AsyncIterator[tuple[HttpSource, str, FaultyServer]]:
     """Yield a source, the URL where ``reply`` and then ``more`` are served, and the server."""
-    async with FaultyServer() as server, hasty(**dials) as source:
+    async with FaultyServer() as server, source_with(**dials) as source:
         yield source, server.serve("/v1/metadata/m/config.json", reply, *more), server
