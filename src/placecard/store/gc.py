@@ -115,6 +115,7 @@ def collect(
     pinned = leases.pins()
     sizes = _sizes(disk)
     holdings = list(_holdings(snapshots))
+    pinned.generations |= {h.path for h in holdings if snapshots.is_foreign(staged(f"{MODELS}/{h.key}", h.generation))}
     drops = plan_drops(holdings, keep=keep, pinned=pinned, sizes=sizes, target_bytes=target_bytes)
     used = _used(holdings, drops, pinned)
     unused = sorted(sizes.keys() - used)

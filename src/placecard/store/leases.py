@@ -133,7 +133,12 @@ class Lease:
         fresh = [line for line in lines if line not in self._pinned]
         if fresh and self._fd >= 0:
             with translated(self._disk.root):
-                self._disk.write(self._fd, "".join(fresh).encode())
+                try:
+                    self._disk.write(self._fd, "".join(fresh).encode())
+                except OSError as error:
+                    if error.errno != errno.EROFS:
+                        raise
+                    _state_read_only(self._disk)
             self._pinned.update(fresh)
 
 
@@ -157,7 +162,13 @@ class Leases:
     def acquire(self) -> Lease:
         """Return a new lease that pins nothing yet. On a store that cannot be written nothing is collected either."""
         with translated(self._disk.root):
-            return Lease(self._disk, self.new_owner() if self._writable else None)
+            try:
+                return Lease(self._disk, self.new_owner() if self._writable else None)
+            except OSError as error:
+                if error.errno != errno.EROFS:
+                    raise
+                _state_read_only(self._disk)
+                return Lease(self._disk, None)
 
     def temporary(self) -> str:
         """Return a path in ``ingest/`` that nobody uses, marked as this process's."""
@@ -242,6 +253,10 @@ class Leases:
             return self._disk.stat(path).st_mtime
         except OSError:
             return 0.0
+
+
+def _state_read_only(disk: Disk) -> None:
+    disk.state("lease_not_written", f"{disk.root} turned read-only: nothing is pinned, and nothing can be collected")
 
 
 def _end(disk: Disk, fd: int, name: str, pid: int) -> None:

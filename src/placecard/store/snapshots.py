@@ -77,7 +77,7 @@ class Snapshots:
         return match[1] if match else None
 
     def stable_path(self, model: str) -> Path:
-        """Return the path that follows the newest whole generation; without links, that generation's own path."""
+        """Return the path that follows the newest generation; without links, that generation's own path."""
         key = model_key(model)
         if not self._links and (generation := self.pointer(key)) is not None:
             return self._disk.root / _generation(key, generation) / MODEL
@@ -98,6 +98,14 @@ class Snapshots:
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             return None
         return manifest if manifest.schema == SCHEMA else None
+
+    def is_foreign(self, path: str) -> bool:
+        """Whether the manifest at ``path`` is whole and cannot be read: a newer release wrote it."""
+        try:
+            text = self._disk.read(f"{path}/{MANIFEST}", MAX_MANIFEST_BYTES)
+            return self.manifest(path) is None and isinstance(msgspec.json.decode(text), dict)
+        except (OSError, ValueError):
+            return False
 
     def uses(self, path: str) -> set[str]:
         """Return the hex digits of all blobs that the generation at ``path`` may need, damaged or not."""

@@ -338,13 +338,18 @@ class Store:
             raise StoreError(Code.STORE_MISSING, f"{entry.digest} {why}", subject=entry.name)
         if blob.path.parent == self.root / BLOBS:
             return
-        with (
-            self.ingest(digest=entry.digest, size=entry.size, limit_bytes=entry.size, subject=entry.name) as ingest,
-            blob.path.open("rb") as source,
-        ):
-            while chunk := source.read(CHUNK_BYTES):
-                ingest.write(chunk)
-            ingest.commit()
+        try:
+            with (
+                self.ingest(digest=entry.digest, size=entry.size, limit_bytes=entry.size, subject=entry.name) as ingest,
+                blob.path.open("rb") as source,
+            ):
+                while chunk := source.read(CHUNK_BYTES):
+                    ingest.write(chunk)
+                ingest.commit()
+        except VerificationError as error:
+            raise StoreError(
+                Code.STORE_MISSING, f"changed in {blob.path}: {error.detail}", subject=entry.name
+            ) from error
 
     def _open_blob(self, name: str) -> BinaryIO:
         with translated(self.root):

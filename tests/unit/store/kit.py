@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,16 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 def blob_path(store: Store, data: bytes) -> Path:
     return store.root / "blobs-v1" / digest_of(data).removeprefix("blake3:")
+
+
+def tamper(path: Path, data: bytes | None = None) -> None:
+    """Overwrite a stored file; by default with as many other bytes.
+
+    Before Linux 6.13 file times advance in ticks of up to 10 ms, and a change within the tick of the seal is not seen.
+    """
+    time.sleep(0.011)
+    path.chmod(0o644)
+    path.write_bytes(b"x" * path.stat().st_size if data is None else data)
 
 
 def open_fds() -> int:

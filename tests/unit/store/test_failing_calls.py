@@ -1,4 +1,4 @@
-"""Fail the n-th call, for every n: a typed error, nothing left behind, and the last good generation still serves (I3)."""
+"""Fail the n-th call, for every n: a typed error, nothing left behind, and the last good generation serves (I3)."""
 
 from __future__ import annotations
 
