@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -257,8 +258,10 @@ class Loader:
 
 
 async def _stop(process: anyio.abc.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()  # its children die with it: PR_SET_PDEATHSIG, and their CPU limit elsewhere
+    # Not process.kill(): that first polls, and so takes the exit status away from the event loop, which then warns.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)  # its children die with it: PR_SET_PDEATHSIG; elsewhere by CPU limit
     await process.aclose()
 
 

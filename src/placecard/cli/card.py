@@ -158,30 +158,38 @@ def diff(
     right: Annotated[Path, Parameter(name="B")],
     /,
     *,
+    hints: Annotated[bool, Parameter(negative=())] = False,
     json: JsonFlag = False,
 ) -> int:
     """Name every field and file that differs between two cards; exit code 1 if any does.
 
     Parameters
     ----------
+    hints
+        Show sources and consumers, too, which no digest covers.
     json
         Print the differences as one JSON object.
     """
     one, other = read_card_file(left).card, read_card_file(right).card
     differences = card_diff(one, other)
+    binding = [d for d in differences if d.part != "hints"]
     if json:
-        rows = [{"part": d.part, "where": d.where, "a": _text(d.left), "b": _text(d.right)} for d in differences]
+        rows = [{"part": d.part, "where": d.where, "a": d.left, "b": d.right} for d in differences]
         same = {
             "same_content": content_digest(one) == content_digest(other),
             "same_serving": serving_digest(one) == serving_digest(other),
         }
         print_json(same | {"differences": rows})
-    else:
-        for d in differences:
-            out().print(f"[bold]{d.part:<8}[/] ", safe(f"{d.where}: {_text(d.left)} → {_text(d.right)}"), sep="")
-        if not differences:
-            out().print("the cards say the same")
-    return EXIT_FAILURE if differences else EXIT_OK
+        return EXIT_FAILURE if binding else EXIT_OK
+    for d in differences if hints else binding:
+        out().print(f"[bold]{d.part:<8}[/] ", safe(f"{d.where}: {d.left} → {d.right}"), sep="")
+    if not binding:
+        out().print("same content, same serving")
+    if len(differences) > len(binding) and not hints:
+        out().print(
+            f"[dim]{len(differences) - len(binding)} hints differ, which no digest covers: --hints shows them[/]"
+        )
+    return EXIT_FAILURE if binding else EXIT_OK
 
 
 def lint(card: CardFile, /, *, json: JsonFlag = False) -> int:
@@ -245,7 +253,7 @@ def _print_card(card: Card) -> None:
     from rich.table import Table
 
     console = out()
-    console.print("[bold]", safe(card.name), "[/]", sep="")
+    console.print(safe(card.name, "bold"))
     total = sum(file.size or 0 for file in card.files)
     serving = card.serving
     facts = {
@@ -274,7 +282,3 @@ def _print_card(card: Card) -> None:
 
 def _left_out(card: Card) -> str:
     return ", ".join(f"{each.name} ({each.reason})" for each in card.left_out) or "nothing"
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -13,13 +13,15 @@ from placecard.errors import PlacecardError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PIPE_WIDTH = 250  # tables are not cut where nobody looks at a screen
+
 
 @cache
 def out() -> Console:
     """Return the console of standard output: answers."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 @cache
@@ -27,7 +29,7 @@ def err() -> Console:
     """Return the console of standard error: progress and errors."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 def print_json(value: Any) -> None:
@@ -50,11 +52,11 @@ def print_errors(errors: Sequence[PlacecardError], *, json: bool) -> None:
         err().print("  [dim]mend[/]  ", safe(error.mend), sep="")
 
 
-def safe(text: str) -> Any:
+def safe(text: str, style: str = "") -> Any:
     """Return untrusted text for a console: no markup is read in it, control characters are shown, not sent."""
     from rich.text import Text
 
-    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), style=style)
 
 
 def size_text(count: int) -> str:

@@ -149,12 +149,11 @@ async def _build(
         return blob.digest, blob.size
 
     async with model_origin(settings.model, hub) as origin:
-        from_hub = origin.origin.startswith("hf://")
-        shown = origin.sources if from_hub or not settings.self_host else None
+        shown = origin.sources if origin.from_hub or not settings.self_host else None
         card, report = await build_card(
             origin.directory,
             name=settings.name or origin.default_name,
-            origin=origin.origin if from_hub or not settings.self_host else None,
+            origin=origin.origin if shown else None,
             loader=loader,
             serving=settings.serving,
             sources=shown,
