@@ -79,6 +79,11 @@ class HttpUri:
     port: int
     url: str
 
+    @property
+    def origin(self) -> str:
+        """``scheme://host:port``: what a credential is bound to."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
     def __str__(self) -> str:
         return self.url
 

@@ -33,6 +33,7 @@ from placecard.card import (
 from placecard.cli.main import EXIT_FAILURE, EXIT_OK
 from placecard.cli.options import JsonFlag
 from placecard.cli.output import err, out, print_errors, print_json, safe, size_text
+from placecard.cli.registries import NO_WORKER
 from placecard.config import environment
 from placecard.discovery import Record
 from placecard.errors import Code, PlacecardError, UsageError, flatten
@@ -245,8 +246,8 @@ def read_card_file(path: Path) -> Record:
         from placecard.dynamo import card_from_dynamo
 
         card, info = card_from_dynamo(raw)
-        return Record("0" * 32, card, complete=info.lists_extra_files)
-    return Record("0" * 32, decode_card(data))
+        return Record(NO_WORKER, card, complete=info.lists_extra_files)
+    return Record(NO_WORKER, decode_card(data))
 
 
 def _print_card(card: Card) -> None:

@@ -10,11 +10,11 @@ from typing import Annotated
 import anyio
 from cyclopts import Parameter
 
-from placecard.card import card_from_json
+from placecard.card import HttpUri, card_from_json, parse_uri
 from placecard.cli.main import EXIT_DEGRADED, EXIT_FAILURE, EXIT_OK, EXIT_USAGE
 from placecard.cli.options import BoundOptions, DiscoveryUrl, JsonFlag, StoreOptions, TrustOptions
 from placecard.cli.output import print_json
-from placecard.cli.registries import choose, registry_of
+from placecard.cli.registries import NO_WORKER, choose, registry_of
 from placecard.cli.screen import Pipeline, live, print_resolution
 from placecard.cli.wiring import open_resolver, open_store
 from placecard.config import environment
@@ -62,7 +62,7 @@ def resolve(
         peers = Peers()
         for record in everyone:
             peers.add(record)
-        async with open_resolver(opened, trust, bounds, observe) as resolver:
+        async with open_resolver(opened, trust, bounds, observe, token_origins=_origins(everyone)) as resolver:
             with nullcontext() if json else live(pipeline):
                 return await resolver.resolve(records[0], peers)
 
@@ -119,9 +119,18 @@ async def find(
             await anyio.sleep(_POLL_S)
 
 
+def _origins(records: tuple[Record, ...]) -> set[str]:
+    """Return who may be shown the workers' token: those that registered; for a card without a worker, whom it names."""
+    urls = [f"{record.address}/v1" for record in records if record.address is not None]
+    urls += [
+        text for record in records if record.instance == NO_WORKER for f in record.card.files for text in f.sources
+    ]
+    return {uri.origin for uri in map(parse_uri, urls) if isinstance(uri, HttpUri)}
+
+
 def _of_store(model: str, store: Store) -> Record | None:
     """Return the card of the store's current generation as a record without a worker."""
     snapshot = store.current(model)
     if snapshot is None:
         return None
-    return Record("0" * 32, card_from_json(snapshot.manifest.card))
+    return Record(NO_WORKER, card_from_json(snapshot.manifest.card))

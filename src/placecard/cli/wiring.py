@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,9 +31,12 @@ def open_store(options: StoreOptions | None, observe: Observe) -> Store:
 
 @asynccontextmanager
 async def open_resolver(
-    store: Store, trust: TrustOptions, bounds: BoundOptions, observe: Observe
+    store: Store, trust: TrustOptions, bounds: BoundOptions, observe: Observe, *, token_origins: Collection[str]
 ) -> AsyncIterator[Resolver]:
     """Yield a resolver with its sources and load test.
+
+    Args:
+        token_origins: ``scheme://host:port`` of the workers that may be shown the workers' token.
 
     Raises:
         UsageError: A flag does not say what it should.
@@ -41,12 +44,19 @@ async def open_resolver(
     settings = settings_of(trust, bounds)
     env = environment()
     roots = [env.hub_cache, *trust.file_root, *([trust.model_path] if trust.model_path else [])]
-    hub = HubSource(offline=trust.offline or env.hub_offline, cache_dir=env.hub_cache)
+    hub = HubSource(
+        offline=trust.offline or env.hub_offline,
+        cache_dir=env.hub_cache,
+        deadline_s=bounds.fetch_timeout,
+        max_file_bytes=bounds.max_file_bytes,
+        observe=observe,
+    )
     limits = Limits(seconds=bounds.load_timeout)
     async with (
         HttpSource(
             ranges=ranges_of(trust.worker_range),
             token=read_token(trust.worker_token_file),
+            token_origins=token_origins,
             total_timeout_s=bounds.fetch_timeout,
         ) as http,
         Loader(limits) as loader,

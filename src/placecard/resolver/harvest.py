@@ -19,7 +19,7 @@ from typing import Any
 from placecard.card import Kind, LeftOut, Role, kind_of, name_key
 from placecard.errors import MEANINGS, Code, PlacecardError, StoreError
 from placecard.resolver.settings import Budget
-from placecard.source import CommitVerifier, HubFile, LocalSource, Reason, Walk, walk
+from placecard.source import CommitVerifier, HubFile, LocalSource, Reason, Walk
 from placecard.source import Entry as WalkEntry
 from placecard.store import Blob, Entry, Lease, Origin, Proof, Store
 from placecard.telemetry import Degraded
@@ -76,13 +76,12 @@ class Harvester:
         self.result = Harvest()
 
     def directory(self, directory: Path, origin: Origin) -> None:
-        """Take the siblings that lie in ``directory`` and its folders. A folder that is missing or unreadable gives
-        none."""
-        if not self._local.covers(directory):
-            if directory.is_dir():
-                self.result.left_out.append(LeftOut(f"{directory}/", "outside every --file-root"))
+        """Take the siblings in ``directory`` and its folders; one that is missing gives none, and that is no error."""
+        found = self._local.walk(directory, max_files=self._budget.harvest_files + len(self._taken))
+        if found.problem is not None:
+            if found.problem.code is not Code.NOT_FOUND:
+                self.result.left_out.append(LeftOut(f"{directory}/", found.problem.detail))
             return
-        found = walk(directory, max_files=self._budget.harvest_files + len(self._taken))
         for each in found.left_out:
             self.result.left_out.append(each)
             if each.reason == Reason.UNREADABLE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
@@ -34,6 +34,7 @@ class HttpSource:
     Args:
         ranges: Networks that may be connected to; link-local, metadata, multicast and translated addresses never may.
         token: Bearer token of the workers; sent to addresses within ``ranges`` alone, and shown nowhere.
+        token_origins: ``scheme://host:port`` of those who may have the token; everyone within ``ranges`` if None.
         connect_timeout_s: For the look-up of a name, and again for TCP and TLS.
         header_timeout_s: From the request to the end of the answer's head.
         total_timeout_s: Of waiting for one file's bytes; time that the consumer takes does not count.
@@ -49,6 +50,7 @@ class HttpSource:
         *,
         ranges: Sequence[Network] = DEFAULT_RANGES,
         token: str | None = None,
+        token_origins: Collection[str] | None = None,
         connect_timeout_s: float = 5.0,
         header_timeout_s: float = 10.0,
         total_timeout_s: float = 300.0,
@@ -60,6 +62,7 @@ class HttpSource:
     ) -> None:
         self._ranges = tuple(ranges)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token_origins = None if token_origins is None else frozenset(token_origins)
         self._connect_timeout_s = connect_timeout_s
         self._header_timeout_s = header_timeout_s
         self._new_pace: Callable[[], Pace] = lambda: Pace(min_rate_bytes_s, rate_window_s, total_timeout_s)
@@ -106,6 +109,9 @@ class HttpSource:
             finally:
                 answer.close()  # an answer read to its end has given its connection back by now
 
+    def _headers_for(self, uri: HttpUri) -> dict[str, str]:
+        return self._headers if self._token_origins is None or uri.origin in self._token_origins else {}
+
     @asynccontextmanager
     async def _turn(self, uri: HttpUri) -> AsyncIterator[None]:
         key = (uri.host, uri.port)
@@ -125,7 +131,7 @@ class HttpSource:
         if uri.scheme == "https" and self._tls is None:
             self._tls = ssl.create_default_context()
         request = self._session.get(
-            URL(uri.url, encoded=True), allow_redirects=False, headers=self._headers, ssl=self._tls or True
+            URL(uri.url, encoded=True), allow_redirects=False, headers=self._headers_for(uri), ssl=self._tls or True
         )
         try:
             async with asyncio.timeout(self._header_timeout_s) as scope:
