@@ -110,7 +110,8 @@ def publish(
         advertise=parse_advertise(advertise) if advertise else None,
         token=read_token(token_file),
     )  # fmt: skip
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("placecard").setLevel(logging.INFO)
     say = _Say(json)
     url = discovery or environment().discovery
     anyio.run(_serve, settings, store, url, Limits(seconds=load_timeout) if load_test else None, say)

@@ -16,7 +16,7 @@ from placecard.cli.options import BoundOptions, DiscoveryUrl, JsonFlag, StoreOpt
 from placecard.cli.output import print_json
 from placecard.cli.registries import NO_WORKER, choose, registry_of
 from placecard.cli.screen import Pipeline, live, print_resolution
-from placecard.cli.wiring import open_resolver, open_store
+from placecard.cli.wiring import open_resolver, open_store, wishes_of
 from placecard.config import environment
 from placecard.discovery import Record
 from placecard.errors import Code, DiscoveryError, PlacecardError, UsageError, flatten
@@ -53,16 +53,16 @@ def resolve(
     """
     counters, pipeline = Counters(), Pipeline(model)
     observe = tee(counters, log, pipeline)
-    trust, bounds = trust or TrustOptions(), bounds or BoundOptions()
     url = discovery or environment().discovery
 
     async def work() -> Resolution:
+        wishes = wishes_of(trust or TrustOptions(), bounds or BoundOptions())
         opened = open_store(store, observe)
         records, everyone = await find(model, url, wait, opened, observe)
         peers = Peers()
         for record in everyone:
             peers.add(record)
-        async with open_resolver(opened, trust, bounds, observe, token_origins=_origins(everyone)) as resolver:
+        async with open_resolver(opened, wishes, observe, token_origins=_origins(everyone)) as resolver:
             with nullcontext() if json else live(pipeline):
                 return await resolver.resolve(records[0], peers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from placecard.admission import Limits, Loader
@@ -29,39 +30,54 @@ def open_store(options: StoreOptions | None, observe: Observe) -> Store:
     return Store.open(root, lower=options.lower_dir, quota_bytes=options.quota_bytes, observe=observe)
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What the flags say, read and checked before anything is opened."""
+
+    settings: ResolveSettings
+    roots: tuple[Path, ...]
+    ranges: tuple[Network, ...]
+    token: str | None
+    bounds: BoundOptions
+
+
+def wishes_of(trust: TrustOptions, bounds: BoundOptions) -> Wishes:
+    """Return the flags of a resolve as settings.
+
+    Raises:
+        UsageError: A flag does not say what it should.
+    """
+    roots = (environment().hub_cache, *trust.file_root, *([trust.model_path] if trust.model_path else []))
+    return Wishes(
+        settings_of(trust, bounds), roots, ranges_of(trust.worker_range), read_token(trust.worker_token_file), bounds
+    )
+
+
 @asynccontextmanager
 async def open_resolver(
-    store: Store, trust: TrustOptions, bounds: BoundOptions, observe: Observe, *, token_origins: Collection[str]
+    store: Store, wishes: Wishes, observe: Observe, *, token_origins: Collection[str]
 ) -> AsyncIterator[Resolver]:
     """Yield a resolver with its sources and load test.
 
     Args:
         token_origins: ``scheme://host:port`` of the workers that may be shown the workers' token.
-
-    Raises:
-        UsageError: A flag does not say what it should.
     """
-    settings = settings_of(trust, bounds)
-    env = environment()
-    roots = [env.hub_cache, *trust.file_root, *([trust.model_path] if trust.model_path else [])]
+    settings, bounds = wishes.settings, wishes.bounds
     hub = HubSource(
-        offline=trust.offline or env.hub_offline,
-        cache_dir=env.hub_cache,
+        offline=settings.offline,
+        cache_dir=environment().hub_cache,
         deadline_s=bounds.fetch_timeout,
         max_file_bytes=bounds.max_file_bytes,
         observe=observe,
     )
-    limits = Limits(seconds=bounds.load_timeout)
-    async with (
-        HttpSource(
-            ranges=ranges_of(trust.worker_range),
-            token=read_token(trust.worker_token_file),
-            token_origins=token_origins,
-            total_timeout_s=bounds.fetch_timeout,
-        ) as http,
-        Loader(limits) as loader,
-    ):
-        sources = Sources(LocalSource(roots), http, hub)
+    http = HttpSource(
+        ranges=wishes.ranges,
+        token=wishes.token,
+        token_origins=token_origins,
+        total_timeout_s=bounds.fetch_timeout,
+    )
+    async with http, Loader(Limits(seconds=bounds.load_timeout)) as loader:
+        sources = Sources(LocalSource(wishes.roots), http, hub)
         admitter = Admitter(store, loader if bounds.load_test else None, strict=settings.strict)
         async with Resolver(store, sources, settings, admit=admitter, observe=observe) as resolver:
             yield resolver
