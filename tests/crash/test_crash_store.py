@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from placecard.card import digest_of
 from placecard.store import Store
-from tests.crash import store_script
+from tests.crash import pipeline_script, store_script
 from tests.crash.killing import KillPoint, Run, kill_points, run_killed, run_whole
 
 pytestmark = [
@@ -30,6 +33,12 @@ class Case:
     script: Path
     check: Callable[[Path, Run], None]
 
+    @classmethod
+    def of(cls, module: ModuleType) -> Case:
+        """Return the case of a script that publishes its ``FIRST`` and then its ``SECOND`` files as its ``MODEL``."""
+        assert module.__file__ is not None
+        return cls(Path(module.__file__), partial(check_store, module))
+
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
@@ -40,7 +49,7 @@ def layout(root: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in root.rglob("*") if p.parent.name != "leases"}
 
 
-def check_store(root: Path, run: Run) -> None:
+def check_store(script: Any, root: Path, run: Run) -> None:
     if not (root / "store").exists():
         assert "published" not in run.stdout
         return
@@ -53,20 +62,19 @@ def check_store(root: Path, run: Run) -> None:
     for path in store.root.rglob("*"):
         if path.is_symlink():
             assert Path(os.path.realpath(path)).is_relative_to(store.root)
-    current = store.current(store_script.MODEL)
+    current = store.current(script.MODEL)
     if "published 2" in run.stdout:
-        assert current is not None and contents(current.directory) == store_script.SECOND
+        assert current is not None and contents(current.directory) == script.SECOND
     elif "published 1" in run.stdout:
         assert current is not None
     if current is not None:
-        assert contents(current.directory) in (store_script.FIRST, store_script.SECOND)
-        assert contents(store.stable_path(store_script.MODEL)) == contents(current.directory)
+        assert contents(current.directory) in (script.FIRST, script.SECOND)
+        assert contents(store.stable_path(script.MODEL)) == contents(current.directory)
 
 
-STORE = Case(Path(store_script.__file__), check_store)
-
-
-@pytest.mark.parametrize("case", [pytest.param(STORE, id="store")])
+@pytest.mark.parametrize(
+    "case", [pytest.param(Case.of(store_script), id="store"), pytest.param(Case.of(pipeline_script), id="pipeline")]
+)
 def test_row53_a_kill_at_every_system_call_heals(case: Case, tmp_path: Path) -> None:
     clean = tmp_path / "clean"
     clean.mkdir()
