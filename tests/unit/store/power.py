@@ -88,10 +88,15 @@ class Recorder:
 
     def _wrapped(self, real: Any, follow: Any) -> Any:
         def call(disk: Disk, *arguments: Any) -> Any:
-            answer = real(disk, *arguments)
-            if self._recording:
-                follow(answer, *arguments)
-                self._on_step(self)
+            if not self._recording:
+                return real(disk, *arguments)
+            self._recording = False  # what one call does by another is one step
+            try:
+                answer = real(disk, *arguments)
+            finally:
+                self._recording = True
+            follow(answer, *arguments)
+            self._on_step(self)
             return answer
 
         return call

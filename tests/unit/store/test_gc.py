@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from placecard.card import digest_of
-from placecard.store import Store, gc
+from placecard.store import Manifest, Store, gc, snapshots
 from placecard.store.gc import Holding, plan_drops
 from placecard.store.leases import Pins
 from tests.unit.store.kit import FILES, MODEL, OTHER, blob_path, card_of, contents, entries_of, publish, put
@@ -144,6 +144,22 @@ def test_row59_a_generation_published_between_the_two_steps_keeps_its_blobs(
     current = store.current(MODEL)
     assert current is not None
     assert contents(current.directory) == dict(FILES)
+
+
+def test_row59_a_collection_while_a_directory_is_built_takes_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data in FILES.values():
+        put(store, data)
+    real = snapshots.Snapshots._fill
+
+    def fill(self: snapshots.Snapshots, path: str, manifest: Manifest) -> None:
+        assert store.gc().blobs == 0
+        real(self, path, manifest)
+        assert Store.open(store.root).gc().blobs == 0
+
+    monkeypatch.setattr(snapshots.Snapshots, "_fill", fill)
+    assert contents(store.publish(MODEL, entries_of(FILES), card=card_of(FILES)).directory) == dict(FILES)
 
 
 def test_row59_a_generation_pinned_between_the_two_steps_is_moved_back(

@@ -58,6 +58,16 @@ def test_row54_power_loss_after_every_call(fate: int, tmp_path: Path, monkeypatc
     assert states > 120
 
 
+def test_row54_a_generation_that_was_mended_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(monkeypatch, lambda recorder: None)
+    store = Store.open(tmp_path / "before")
+    snapshot = publish(store, OTHER)
+    store._disk.unlink(str((snapshot.directory.parent / "manifest.json").relative_to(store.root)))
+    publish(store, OTHER)
+    recorder.lose(tmp_path / "after", random.Random(0), keep_names=0.0, keep_bytes=0.0)
+    recorder.quietly(lambda: check(tmp_path / "after", 2))
+
+
 @pytest.mark.parametrize(("call", "kept"), [("sync_dir", (0.0, 1.0)), ("sync", (1.0, 0.0))])
 def test_row54_the_harness_sees_a_missing_sync(
     call: str, kept: tuple[float, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
