@@ -100,7 +100,7 @@ def _floor(source: Path, target: Path) -> float:
 
 
 async def _one_more_worker(resolver: Resolver, record: Record, rounds: int) -> list[float]:
-    """CPU of decoding and taking in a further worker of the same content, over CPU of a warm resolve."""
+    """CPU of taking in a further worker of the same content over that of a warm resolve, both from a record's bytes."""
     peers = Peers()
     for index in range(63):
         peers.add(replace(record, instance=f"{index:032x}"))
@@ -113,8 +113,8 @@ async def _one_more_worker(resolver: Resolver, record: Record, rounds: int) -> l
             peers.add(decode_record(data))
         join = (time.process_time() - started) / len(joining)
         started = time.process_time()
-        for _ in range(20):
-            await resolver.resolve(record, peers)
+        for data in joining:
+            await resolver.resolve(decode_record(data), peers)
         ratios.append(join / ((time.process_time() - started) / 20))
     return ratios
 

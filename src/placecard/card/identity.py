@@ -7,17 +7,18 @@ nothing is concatenated without its frame, so no two different cards give the sa
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import lru_cache
 
 import msgspec
 
 from placecard.card.digest import digest_of
-from placecard.card.model import Card, CheckedFile
+from placecard.card.model import Card
 
 
 def content_digest(card: Card) -> str:
     """Return the digest of what the model directory holds: name, role, digest and size of each file, in name order."""
-    frames = b"".join(_frame("file", _file(file)) for file in sorted(card.files, key=lambda file: file.name))
+    ordered = sorted(card.files, key=lambda file: file.name)
+    frames = b"".join(_file(file.name, file.role, file.digest, file.size) for file in ordered)
     return digest_of(_frame("placecard", b"content:1") + frames)
 
 
@@ -45,23 +46,12 @@ def canonical(value: object) -> str:
     return json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _file(file: CheckedFile) -> bytes:
-    size = b"" if file.size is None else b"%d" % file.size
-    return b"".join(
-        (
-            _frame("name", file.name.encode()),
-            _frame("role", file.role.encode()),
-            _frame("digest", file.digest.encode()),
-            _frame("size", size),
-        )
-    )
+@lru_cache(maxsize=4096)  # the workers of a model advertise the same files
+def _file(name: str, role: str, digest: str, size: int | None) -> bytes:
+    fields = (("name", name), ("role", role), ("digest", digest), ("size", "" if size is None else str(size)))
+    return _frame("file", b"".join(_frame(tag, text.encode()) for tag, text in fields))
 
 
 def _frame(tag: str, payload: bytes) -> bytes:
-    return _head(tag) + len(payload).to_bytes(8, "big") + payload
-
-
-@cache
-def _head(tag: str) -> bytes:
     name = tag.encode()
-    return bytes([len(name)]) + name
+    return bytes([len(name)]) + name + len(payload).to_bytes(8, "big") + payload

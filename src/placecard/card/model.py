@@ -232,6 +232,11 @@ def _each_defect(file: CheckedFile, shown: str) -> Iterator[CardError]:
             yield defect
 
 
+@lru_cache(maxsize=256)  # the workers of a model advertise the same names
+def _collisions(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(collisions(names))
+
+
 def _card_defects(card: Card) -> Iterator[CardError]:
     yield from name_defects(card.name, card.origin)
     if card.schema != SCHEMA:
@@ -249,5 +254,5 @@ def _card_defects(card: Card) -> Iterator[CardError]:
             yield CardError(Code.CARD_NAME_CONFLICT, detail, subject=f"slot {file.role}")
     if len(names) != len(card.files):
         yield CardError(Code.CARD_NAME_CONFLICT, "a name stands twice", subject="$.files")
-    for one, other in collisions(sorted(names)):
+    for one, other in _collisions(tuple(sorted(names))):
         yield CardError(Code.NAME_COLLISION, f"cannot stand beside {other!a}", subject=ascii(one))

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
 
 from placecard.errors import CardError, Code
 
@@ -42,8 +43,7 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _REVISION = re.compile(r"(?:refs/(?:convert|pr)/)?(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
-@dataclass(frozen=True)
-class HubUri:
+class HubUri(msgspec.Struct, frozen=True):
     """A file of a hub repository; ``revision`` is None where the card pins none."""
 
     repo: str
@@ -60,8 +60,7 @@ class HubUri:
         return f"hf://{self.repo}{at}/{quote(self.path)}"
 
 
-@dataclass(frozen=True)
-class FileUri:
+class FileUri(msgspec.Struct, frozen=True):
     """An absolute path on some host; it need not exist on this one."""
 
     path: PurePosixPath
@@ -70,8 +69,7 @@ class FileUri:
         return "file://" + quote(str(self.path))
 
 
-@dataclass(frozen=True)
-class HttpUri:
+class HttpUri(msgspec.Struct, frozen=True):
     """An address of a worker or mirror; ``url`` is the text as written."""
 
     scheme: str

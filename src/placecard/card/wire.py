@@ -27,7 +27,7 @@ from placecard.errors import CardDefectsError, CardError, Code
 MAX_DEPTH: Final = 32
 # Strings, and whatever else is no bracket; possessive: linear on any input.
 _NO_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[^]["{}]++', re.DOTALL)
-_INTEGERS: Final = frozenset({"schema", "size", "context_length", "kv_block_size", "max_gpu_lora_count"})
+_INTEGERS: Final = ("context_length", "kv_block_size", "max_gpu_lora_count", "schema", "size")
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
@@ -172,9 +172,8 @@ def _parted(raw: Any, type_: type[msgspec.Struct]) -> Any:
     if not isinstance(raw, dict):
         return raw
     fields = _known_keys(type_)
-    if raw.keys() <= fields:
-        parted = raw | {"unknown": {}}
-    else:
+    parted = dict(raw)
+    if not raw.keys() <= fields:
         parted = {key: value for key, value in raw.items() if key in fields}
         parted["unknown"] = {key: value for key, value in raw.items() if key not in fields}
     if "lora" in parted:
@@ -191,8 +190,9 @@ def _known_keys(type_: type[msgspec.Struct]) -> frozenset[str]:
 
 def _floats(parted: dict[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """Yield each value that stands for an integer and is none, though JSON readers would let it pass."""
-    for key in sorted(key for key in _INTEGERS & parted.keys() if type(parted[key]) in (bool, float)):
-        yield f"{where}.{key}", parted[key]
+    for key in _INTEGERS:
+        if type(parted.get(key)) in (bool, float):
+            yield f"{where}.{key}", parted[key]
     if isinstance(lora := parted.get("lora"), dict):
         yield from _floats(lora, f"{where}.lora")
 

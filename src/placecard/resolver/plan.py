@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from placecard.card import Card, CheckedFile, FileUri, HttpUri, HubUri, Kind, LeftOut, Role, Uri, kind_of, parse_uri
@@ -163,7 +163,7 @@ def _hub_uris(file: CheckedFile, uris: Sequence[Uri], places: Places) -> Iterato
             if uri.pinned:
                 yield uri
             elif uri.repo in pins:
-                yield replace(uri, revision=pins[uri.repo])
+                yield HubUri(uri.repo, pins[uri.repo], uri.path)
     if places.fallback is not None:
         yield HubUri(places.fallback.repo, places.fallback.commit, file.name)
 
