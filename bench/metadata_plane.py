@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -101,6 +102,8 @@ def _floor(source: Path, target: Path) -> float:
 
 async def _one_more_worker(resolver: Resolver, record: Record, rounds: int) -> list[float]:
     """CPU of taking in a further worker of the same content over that of a warm resolve, both from a record's bytes."""
+    gc.collect()
+    gc.freeze()  # what else this process holds is not to be walked by the collector while we measure
     peers = Peers()
     for index in range(63):
         peers.add(replace(record, instance=f"{index:032x}"))
