@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from placecard.cli.output import err, out, safe, size_text
+from placecard.errors import MEANINGS, VerificationError
 from placecard.telemetry import (
     BytesArrived,
     CandidateFailed,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from placecard.resolver import Resolution
 
-STAGES: Final = ("plan", "fetch", "harvest", "snapshot", "load test")
+STAGES: Final = ("plan", "fetch", "verify", "harvest", "snapshot", "load test")
 _MARKS: Final = {"waiting": "[dim]·[/]", "running": "[cyan]▸[/]", "done": "[green]✓[/]", "failed": "[red]✗[/]"}
 _COLOURS: Final = {"READY": "green", "DEGRADED": "yellow", "REFUSED": "red"}
 
@@ -46,42 +47,52 @@ class Pipeline:
     arrived_bytes: int = 0
     held: int = 0
     verified: Counter[str] = field(default_factory=Counter)
-    failures: int = 0
+    failures: Counter[bool] = field(default_factory=Counter)
 
     def __call__(self, fact: Fact) -> None:
         """Take in one fact."""
         match fact:
             case StageStarted(stage=stage, total=total):
-                self.stages[stage].state = "running"
+                self._set(stage, _Stage("running"))
                 self.expected_bytes = self.expected_bytes or total
             case StageEnded(stage=stage, seconds=seconds, ok=ok):
-                self.stages[stage] = _Stage("done" if ok else "failed", seconds)
+                self._set(stage, _Stage("done" if ok else "failed", seconds))
             case BytesArrived(count=count):
                 self.arrived_bytes += count
             case FileHeld():
                 self.held += 1
             case FileVerified(origin=origin):
                 self.verified[origin.lower().replace("_", " ")] += 1
-            case CandidateFailed():
-                self.failures += 1
+            case CandidateFailed(code=code):
+                self.failures[MEANINGS[code].branch is VerificationError] += 1
             case _:
                 pass
 
     def note(self, stage: str) -> str:
         """Say in a few words what came of ``stage``."""
-        if stage == "plan" and self.stages["plan"].state == "done":
-            return f"{size_text(self.expected_bytes)} advertised"
-        if stage == "fetch" and self.stages["fetch"].state != "waiting":
-            parts = [f"{count} from {origin}" for origin, count in sorted(self.verified.items())]
+        if self.stages[stage].state == "waiting":
+            return ""
+        if stage == "plan":
+            return f"{size_text(self.expected_bytes)} advertised" if self.expected_bytes else ""
+        if stage == "fetch":
+            parts = [f"{size_text(self.arrived_bytes)} arrived"] if self.arrived_bytes else []
+            parts += [f"{count} from {origin}" for origin, count in sorted(self.verified.items())]
             parts += [f"{self.held} held already"] if self.held else []
-            parts += [f"{self.failures} tries failed"] if self.failures else []
-            arrived = f"{size_text(self.arrived_bytes)} arrived and hashed · " if self.arrived_bytes else ""
-            return arrived + ", ".join(parts)
+            parts += [f"{self.failures[False]} tries failed"] if self.failures[False] else []
+            return " · ".join(parts)
+        if stage == "verify":
+            wrong = f" · {self.failures[True]} answers with wrong bytes" if self.failures[True] else ""
+            return f"{self.verified.total() + self.held} files as advertised{wrong}"
         return ""
+
+    def _set(self, stage: str, value: _Stage) -> None:
+        self.stages[stage] = value
+        if stage == "fetch":  # bytes are hashed as they arrive
+            self.stages["verify"] = _Stage(value.state)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for name, stage in self.stages.items():
-            seconds = f"{stage.seconds:6.2f} s" if stage.state in ("done", "failed") else " " * 8
+            seconds = f"{stage.seconds:6.2f} s" if stage.seconds else " " * 8
             yield f"  {_MARKS[stage.state]} {name:<10} [dim]{seconds}[/]  {self.note(name)}"
 
 
@@ -109,7 +120,9 @@ def print_resolution(outcome: Resolution) -> None:
     counts = Counter(entry.proof.value.lower() for entry in outcome.entries)
     proofs = ", ".join(f"{count} {proof}" for proof, count in sorted(counts.items()))
     summary = f"  {len(outcome.entries)} files: {proofs}" if outcome.entries else ""
-    console.print(f"  [bold {colour}]{state}[/]{summary}  [dim]load test {outcome.load_test}[/]")
+    console.print(f"  [bold {colour}]{state}[/]{summary}")
+    opened = f"load test {outcome.load_test}" + (f": {', '.join(outcome.served)}" if outcome.served else "")
+    console.print(f"  [dim]{opened.replace('_', ' ')}[/]")
     for error in outcome.errors:
         _block("red", error.code.value, error.subject, error.detail, error.mend)
     for fact in outcome.degraded:

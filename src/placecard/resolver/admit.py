@@ -35,13 +35,18 @@ _PASSING: Final = frozenset({Code.LOAD_TEST_LIMIT, Code.LOAD_TEST_UNAVAILABLE})
 
 @dataclass(frozen=True)
 class Admission:
-    """The verdict on one snapshot; ``load_test`` is ``passed``, ``failed``, ``remembered``, ``off`` or
-    ``unavailable``."""
+    """The verdict on one snapshot.
+
+    Args:
+        load_test: ``passed``, ``failed``, ``remembered``, ``off`` or ``unavailable``.
+        served: The consumers that opened the snapshot.
+    """
 
     degraded: tuple[Degraded, ...]
     errors: tuple[AdmissionError, ...]
     load_test: str
     notices: tuple[Degraded, ...] = ()
+    served: tuple[str, ...] = ()
 
 
 class Admit(Protocol):
@@ -94,7 +99,8 @@ class Admitter:
         if unavailable is not None:
             verdict = _with_unavailable(verdict, unavailable, strict=self._strict)
         how = "off" if self._loader is None else _passed(verdict)
-        admission = Admission(verdict.degraded, verdict.errors, how, verdict.notices)
+        served = tuple(each.consumer for each in report.consumers if each.ok) if report is not None else ()
+        admission = Admission(verdict.degraded, verdict.errors, how, verdict.notices, served)
         await to_thread.run_sync(self._remember, snapshot, key, admission)
         return admission
 
@@ -118,6 +124,7 @@ class Admitter:
                 "key": key,
                 "load_test": admission.load_test,
                 "degraded": msgspec.to_builtins(admission.degraded),
+                "served": admission.served,
                 "notices": msgspec.to_builtins(admission.notices),
                 "errors": [error.as_json() | {"detail": error.detail} for error in admission.errors],
             }
@@ -133,10 +140,10 @@ def _recall(state: Mapping[str, Any]) -> Admission | None:
             AdmissionError(Code(error["code"]), error["detail"], subject=error["subject"], mend=error["mend"])
             for error in state["errors"]
         )
-        before = str(state["load_test"])
+        before, served = str(state["load_test"]), msgspec.convert(state["served"], tuple[str, ...])
     except (KeyError, TypeError, ValueError):
         return None
-    return Admission(degraded, errors, "remembered" if before == "passed" else before, notices)
+    return Admission(degraded, errors, "remembered" if before == "passed" else before, notices, served)
 
 
 def _hint(lack: Unmet, card: Card) -> str:

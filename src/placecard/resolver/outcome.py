@@ -24,9 +24,11 @@ class Resolution:
         stable_path: Always the newest whole generation of this model, also an older one while this outcome is REFUSED;
             None if there is none.
         entries: The files of the directory, with digest, proof and origin.
-        load_test: ``passed``, ``failed``, ``remembered`` (passed before, same files and libraries), ``off``, ``not
-        run`` or ``unavailable``. notices: What is good to know and hurts nobody, such as keys that name code which
-        is never run. timings: Seconds of each stage.
+        load_test: ``passed``, ``failed``, ``remembered`` (passed before, same files and libraries), ``off``,
+            ``not run`` or ``unavailable``.
+        served: The consumers that opened the directory: ``config``, ``tokenizer`` …
+        notices: What is good to know and hurts nobody, such as keys that name code which is never run.
+        timings: Seconds of each stage.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Resolution:
     degraded: tuple[Degraded, ...] = ()
     errors: tuple[PlacecardError, ...] = ()
     load_test: str = "not run"
+    served: tuple[str, ...] = ()
     notices: tuple[Degraded, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
 
@@ -58,6 +61,7 @@ class Resolution:
             "errors": [error.as_json() for error in self.errors],
             "notices": [degraded_json(fact) for fact in self.notices],
             "load_test": self.load_test,
+            "served": list(self.served),
             "timings_s": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
         }
 

@@ -221,6 +221,7 @@ class Resolver:
             errors=tuple(errors),
             notices=(*work.notices, *admission.notices),
             load_test=admission.load_test,
+            served=admission.served,
         )
         self._record(outcome)
         return outcome
