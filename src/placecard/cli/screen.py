@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from placecard.cli.output import err, out, safe, size_text
-from placecard.errors import MEANINGS, VerificationError
+from placecard.errors import MEANINGS, PlacecardError, VerificationError
 from placecard.telemetry import (
     BytesArrived,
     CandidateFailed,
@@ -123,8 +123,13 @@ def print_resolution(outcome: Resolution) -> None:
     console.print(f"  [bold {colour}]{state}[/]{summary}")
     opened = f"load test {outcome.load_test}" + (f": {', '.join(outcome.served)}" if outcome.served else "")
     console.print(f"  [dim]{opened.replace('_', ' ')}[/]")
+    alike: dict[tuple[str, str], list[PlacecardError]] = {}
     for error in outcome.errors:
-        _block("red", error.code.value, error.subject, error.detail, error.mend)
+        alike.setdefault((error.code.value, error.mend), []).append(error)
+    for (code, mend), errors in alike.items():
+        names = ", ".join(error.subject for error in errors if error.subject)
+        more = f" (and {len(errors) - 1} alike)" if len(errors) > 1 else ""
+        _block("red", code, names, errors[0].detail + more, mend)
     for fact in outcome.degraded:
         what = " lacks ".join(part for part in (fact.consumer, fact.missing) if part)
         _block("yellow", fact.code.value, what, fact.detail, fact.mend)
