@@ -127,9 +127,9 @@ def print_resolution(outcome: Resolution) -> None:
     for error in outcome.errors:
         alike.setdefault((error.code.value, error.mend), []).append(error)
     for (code, mend), errors in alike.items():
-        names = ", ".join(error.subject for error in errors if error.subject)
+        what = ", ".join(error.subject for error in errors if error.subject)
         more = f" (and {len(errors) - 1} alike)" if len(errors) > 1 else ""
-        _block("red", code, names, errors[0].detail + more, mend)
+        _block("red", code, what, errors[0].detail + more, mend)
     for fact in outcome.degraded:
         what = " lacks ".join(part for part in (fact.consumer, fact.missing) if part)
         _block("yellow", fact.code.value, what, fact.detail, fact.mend)
