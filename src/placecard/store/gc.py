@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from placecard.store.disk import Disk
+from placecard.store.generations import staged
 from placecard.store.layout import BAD, BLOBS, HEX, LEASES, MODELS, SEALS, TRASH
 from placecard.store.leases import Leases, Pins
-from placecard.store.snapshots import Snapshots, staged
+from placecard.store.snapshots import Snapshots
 
 _BLOB_TRASH: Final = re.compile(r"([0-9a-f]{64})\.[0-9a-f]{8}")
 _GENERATION_TRASH: Final = re.compile(r"([0-9a-f]{32})\.([a-z0-9_-]+)\.[0-9a-f]{8}")

@@ -10,8 +10,9 @@ from typing import Any
 from placecard.card.digest import PREFIX
 from placecard.store.blobs import Blobs
 from placecard.store.disk import Disk
+from placecard.store.generations import staged
 from placecard.store.layout import BLOBS, HEX, MODELS
-from placecard.store.snapshots import Snapshots, staged
+from placecard.store.snapshots import Snapshots
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ are there; of the rest, each directory's names and each file's bytes may be ther
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import random
 from collections.abc import Callable
@@ -45,6 +46,7 @@ class Recorder:
         self._files: dict[int, File] = {}
         self._on_step = on_step
         self._recording = True
+        gc.collect()  # stores of other tests end now, unseen
         for name in (
             "create",
             "overwrite",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,7 @@ def test_a_changed_byte_anywhere_imports_nothing(bundle: bytes, store: Store, tm
         changed = bytearray(bundle)
         changed[place] ^= 1
         refused(far, bytes(changed))
+        shutil.rmtree(far.root)
 
 
 def member(name: str, data: bytes, **fields: object) -> bytes:
