@@ -109,7 +109,7 @@ def gc(
     keep
         Generations to keep of each model.
     target_bytes
-        Stop when the store holds no more than this.
+        Drop more old generations, oldest first, until the store holds no more than this; current ones always stay.
     dry_run
         Say what would go, and delete nothing.
     json
