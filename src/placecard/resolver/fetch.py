@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -22,6 +22,8 @@ ATTEMPTS: Final = 3
 _FIRST_DELAY_S: Final = 0.1
 _FORGET_AFTER_S: Final = 60.0
 _MAX_REMEMBERED: Final = 4096
+# Places that cost time: asked once for a file, and last for the others.
+_SLOW: Final = frozenset({Code.SLOW_SOURCE, Code.CONNECT_FAILED})
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Fetched:
 class NoSourceError(SourceError):
     """Every candidate failed; ``failures`` says how, in the order they were tried."""
 
-    def __init__(self, name: str, failures: tuple[PlacecardError, ...]) -> None:
+    def __init__(self, name: str, failures: tuple[PlacecardError, ...], tried: Collection[str] = ()) -> None:
         # Wrong bytes say more than missing ones, whichever came last.
         worst = max(failures, key=lambda failure: isinstance(failure, VerificationError))
         tried = f" ({len(failures)} candidates failed)" if len(failures) > 1 else ""
         super().__init__(worst.code, f"{worst.subject or name}: {worst.detail}{tried}", subject=name, mend=worst.mend)
         self.failures = failures
+        self.tried = frozenset(tried)
 
     @property
     def wrong_bytes(self) -> bool:
@@ -51,22 +54,49 @@ class NoSourceError(SourceError):
 
 
 class Refusals:
-    """What failed lately and cannot heal: not asked again for a minute. Bounded; monotonic clock."""
+    """What failed lately: what cannot heal is not asked again for a minute, and slow places are asked last.
+
+    A failure belongs to what was asked for, size and all: a card that lies about a size spoils no other card's file.
+    Bounded; counts on the monotonic clock.
+    """
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, str], tuple[float, PlacecardError]] = {}
+        self._until: dict[tuple[str, int | None, str], tuple[float, PlacecardError]] = {}
+        self._slow_until: dict[str, float] = {}
 
-    def known(self, digest: str, uri: str) -> PlacecardError | None:
-        """Return the failure that ``uri`` had for ``digest`` less than a minute ago."""
-        entry = self._until.get((digest, uri))
+    def known(self, file: CheckedFile, uri: str) -> PlacecardError | None:
+        """Return the failure that ``uri`` had for ``file`` less than a minute ago."""
+        entry = self._until.get((file.digest, file.size, uri))
         return entry[1] if entry is not None and time.monotonic() < entry[0] else None
 
-    def note(self, digest: str, uri: str, failure: PlacecardError) -> None:
-        """Remember ``failure`` unless asking again could help."""
+    def note(self, file: CheckedFile, uri: Uri, failure: PlacecardError) -> None:
+        """Remember ``failure`` unless asking again could help; remember the place if it is slow or away."""
+        until = time.monotonic() + _FORGET_AFTER_S
         if not failure.transient:
-            if len(self._until) >= _MAX_REMEMBERED:
-                del self._until[next(iter(self._until))]
-            self._until[digest, uri] = (time.monotonic() + _FORGET_AFTER_S, failure)
+            _bounded(self._until)[file.digest, file.size, str(uri)] = (until, failure)
+        elif failure.code in _SLOW and isinstance(uri, HttpUri):
+            _bounded(self._slow_until)[uri.origin] = until
+
+    def ordered(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return ``candidates`` with those of slow places last."""
+        now = time.monotonic()
+
+        def slow(candidate: Candidate) -> bool:
+            uri = candidate.uri
+            return isinstance(uri, HttpUri) and self._slow_until.get(uri.origin, now) > now
+
+        return sorted(candidates, key=slow)
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _bounded(table: dict[_Key, _Value]) -> dict[_Key, _Value]:
+    """Return ``table`` with room for one more: the oldest entry goes."""
+    if len(table) >= _MAX_REMEMBERED:
+        del table[next(iter(table))]
+    return table
 
 
 class Fetcher:
@@ -102,20 +132,21 @@ class Fetcher:
         if (held := await to_thread.run_sync(self.held, want, limiter=self._disk)) is not None:
             return held
         failures: list[PlacecardError] = []
-        for candidate in want.candidates:
-            uri = str(candidate.uri)
-            failure = self._refusals.known(want.file.digest, uri)
+        waiting = list(want.candidates)
+        while waiting:
+            candidate, *waiting = self._refusals.ordered(waiting)
+            failure = self._refusals.known(want.file, str(candidate.uri))
             if failure is None:
                 try:
                     return await self._try(want, candidate)
                 except (SourceError, VerificationError) as error:
                     failure = error
-                    self._refusals.note(want.file.digest, uri, error)
+                    self._refusals.note(want.file, candidate.uri, error)
             failures.append(failure)
-            self._observe(CandidateFailed(want.file.name, uri, failure.code, failure.detail))
+            self._observe(CandidateFailed(want.file.name, str(candidate.uri), failure.code, failure.detail))
         if not failures:
             failures = [SourceError(Code.NO_CANDIDATE, "no source is known", subject=want.file.name)]
-        raise NoSourceError(want.file.name, tuple(failures))
+        raise NoSourceError(want.file.name, tuple(failures), [str(candidate.uri) for candidate in want.candidates])
 
     async def _try(self, want: Want, candidate: Candidate) -> Fetched:
         """Ask one place, again after a jittered pause where that can help."""
@@ -124,7 +155,7 @@ class Fetcher:
                 started = time.monotonic()
                 blob = await self._transfer(want, candidate.uri)
             except SourceError as error:
-                if attempt == ATTEMPTS or not error.transient:
+                if attempt == ATTEMPTS or not error.transient or error.code in _SLOW:
                     raise
                 await anyio.sleep(_FIRST_DELAY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
             else:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from anyio import to_thread
 
-from placecard.card import name_key
+from placecard.card import Card, LeftOut, Role, content_digest, name_key
 from placecard.resolver.fetch import Fetched
 from placecard.resolver.harvest import Harvest, Harvester, existing
 from placecard.resolver.overlay import take_overlays
@@ -19,33 +20,85 @@ from placecard.resolver.siblings import HubSiblings
 from placecard.resolver.work import Work
 from placecard.source import HubSource, LocalSource
 from placecard.store import Entry, Origin, Proof, Store
+from placecard.telemetry import Fallback, Observe
 
 _OBSERVED, _LISTING = "observed", "hub-siblings"
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 class Gatherer:
     """Turns what a resolve has fetched into the entries of its directory, with every sibling that belongs to it."""
 
     def __init__(
-        self, store: Store, local: LocalSource, hub: HubSource, revisions: Revisions, settings: ResolveSettings
+        self,
+        store: Store,
+        local: LocalSource,
+        hub: HubSource,
+        *,
+        revisions: Revisions,
+        settings: ResolveSettings,
+        observe: Observe,
     ) -> None:
         self._store, self._local, self._hub = store, local, hub
-        self._revisions, self._settings = revisions, settings
+        self._revisions, self._settings, self._observe = revisions, settings, observe
 
     async def gather(self, work: Work) -> None:
         """Fill ``work.entries``: advertised files, then overlays, then siblings of directories, then of the hub."""
         overlays: list[Entry] = []
         if self._settings.overlays:
             overlays = await to_thread.run_sync(take_overlays, self._store, work.lease, self._settings)
-        work.entries = [*map(_entry, work.fetched), *overlays]
-        spoken_for = [file.name for file in work.card.files] + [entry.name for entry in overlays]
+        work.entries = [*self._placed(work), *overlays]
+        spoken_for = [file.name for file in work.card.files] + [entry.name for entry in work.entries]
         directories = harvest_directories(work.card, self._revisions.places(work), self._settings)
+        looked_at = [f"{path.as_uri()}/" for path, _ in directories if _is_alive(path, work.card)]
         if directories:
-            found = await to_thread.run_sync(self._from_directories, work, directories, spoken_for)
-            _add(work, found)
-            spoken_for += [entry.name for entry in found.entries]
+            _add(work, await to_thread.run_sync(self._from_directories, work, directories, spoken_for))
         if (pin := self._revisions.repository_of_siblings(work)) is not None:
-            _add(work, await self._from_hub(work, pin, spoken_for))
+            found = await self._from_hub(work, pin, spoken_for + [entry.name for entry in work.entries])
+            looked_at += [f"hf://{pin.repo}@"] if found.entries or found.left_out else []
+            _add(work, found)
+        await to_thread.run_sync(self._keep, work, looked_at)
+
+    def _placed(self, work: Work) -> list[Entry]:
+        """Return what was fetched under the names that consumers look for.
+
+        An operator's own chat template may have any name on the card; in the directory it is the one that every
+        consumer opens first, and takes the place of the model's.
+        """
+        entries = [_entry(fetched) for fetched in work.fetched]
+        own = next((e for e in entries if e.role == Role.CHAT_TEMPLATE and e.name not in _TEMPLATES), None)
+        if own is None:
+            return entries
+        name = _TEMPLATES[own.name.endswith(".json")]
+        work.outside.extend(
+            LeftOut(e.name, f"replaced by the operator's {own.name}") for e in entries if e.name == name
+        )
+        others = [entry for entry in entries if entry is not own and entry.name != name]
+        return [*others, msgspec.structs.replace(own, name=name)]
+
+    def _keep(self, work: Work, looked_at: Sequence[str]) -> None:
+        """Keep the siblings of the present generation whose place was not looked at this time.
+
+        A sibling that is gone from a place that was looked at is gone. One whose mount is away, whose hub cannot be
+        asked, or that came in a bundle, is still the proven file of the same card; it stays, and that is said.
+        """
+        current = self._store.current(work.card.name)
+        if current is None or current.manifest.content_digest != content_digest(work.card):
+            return
+        names = {name_key(entry.name) for entry in work.entries}
+        kept = [
+            entry
+            for entry in current.manifest.entries
+            if entry.proof is not Proof.ADVERTISED
+            and name_key(entry.name) not in names
+            and not entry.uri.startswith(tuple(looked_at))
+        ]
+        if kept:
+            work.lease.pin(*(entry.digest for entry in kept))
+            work.entries.extend(kept)
+            shown = ", ".join(entry.name for entry in kept[:4]) + (" …" if len(kept) > 4 else "")
+            cause = f"{shown}: not looked for again, as their place is not to be reached or not named now"
+            self._observe(Fallback("siblings_of_the_last_resolve", cause))
 
     def _from_directories(
         self, work: Work, directories: Sequence[tuple[Path, Origin]], spoken_for: Sequence[str]
@@ -67,6 +120,11 @@ class Gatherer:
         remembered = await to_thread.run_sync(self._store.read_state, model, _LISTING)
         siblings = HubSiblings(self._hub, self._store, work.lease, self._settings.budget)
         return await siblings.take(pin, taken, remembered, partial(self._store.write_state, model, _LISTING))
+
+
+def _is_alive(directory: Path, card: Card) -> bool:
+    """Whether ``directory`` holds some file of ``card``: an empty mount point says nothing of what is gone."""
+    return any((directory / file.name).is_file() for file in card.files)
 
 
 def _add(work: Work, found: Harvest) -> None:

@@ -73,13 +73,17 @@ def plan(card: Card, places: Places, settings: ResolveSettings) -> Plan:
     """Return the plan for ``card``. The same arguments give the same plan."""
     wants: list[Want] = []
     left_out: list[LeftOut] = []
+    refusals: list[PlacecardError] = []
     replaced = {overlay.name for overlay in settings.overlays}
     for file in sorted(card.files, key=lambda file: file.name):
         if reason := _reason_to_leave_out(file, replaced, settings):
             left_out.append(LeftOut(file.name, reason))
+            if file.typed and file.name not in replaced:
+                detail = f"fills slot {file.role} and may not come in ({reason})"
+                refusals.append(CardError(Code.SLOT_TYPE_MISMATCH, detail, subject=file.name))
         else:
             wants.append(Want(file, tuple(candidates(file, places, settings))))
-    return Plan(tuple(wants), tuple(left_out), tuple(_refusals(wants, settings)))
+    return Plan(tuple(wants), tuple(left_out), (*refusals, *_refusals(wants, settings)))
 
 
 def candidates(file: CheckedFile, places: Places, settings: ResolveSettings) -> Iterator[Candidate]:

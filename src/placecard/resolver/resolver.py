@@ -26,7 +26,7 @@ from placecard.card import (
     serving_digest,
 )
 from placecard.discovery import Record
-from placecard.errors import AdmissionError, Code, PlacecardError, StoreError, flatten
+from placecard.errors import AdmissionError, CardError, Code, PlacecardError, StoreError, flatten
 from placecard.resolver.admit import Admission, Admit
 from placecard.resolver.fetch import Fetched, Fetcher, NoSourceError
 from placecard.resolver.flights import Flights
@@ -64,9 +64,12 @@ class Resolver:
         self._admit = admit
         self._observe = observe
         by_type: Mapping[type[Uri], Source] = {FileUri: sources.local, HttpUri: sources.http, HubUri: sources.hub}
-        self._fetcher = Fetcher(store, by_type, max_file_bytes=settings.budget.max_file_bytes, observe=observe)
+        limit = min(settings.budget.max_file_bytes, settings.budget.max_card_bytes)
+        self._fetcher = Fetcher(store, by_type, max_file_bytes=limit, observe=observe)
         self._revisions = Revisions(sources.hub, store, offline=settings.offline, observe=observe)
-        self._gatherer = Gatherer(store, sources.local, sources.hub, self._revisions, settings)
+        self._gatherer = Gatherer(
+            store, sources.local, sources.hub, revisions=self._revisions, settings=settings, observe=observe
+        )
         self._limiter = anyio.Semaphore(settings.parallel)
         self._flights: Flights[Fetched]
         self._tasks: TaskGroup
@@ -123,7 +126,7 @@ class Resolver:
         the_plan = plan(work.card, self._revisions.places(work), self._settings)
         work.outside.extend(the_plan.left_out)
         for note in lint(work.card):
-            if note.code is Code.CARD_POLICY_IGNORED:
+            if note.code in (Code.CARD_POLICY_IGNORED, Code.CARD_INCOMPLETE):
                 work.notices.append(Degraded(note.code, "", "", str(note), note.mend))
         raise_all(the_plan.refusals)
         return the_plan
@@ -138,6 +141,9 @@ class Resolver:
             failed, work.failed = work.failed, {}
             await self._fetch_all(work, [want for want in again if want.file.name in failed])
         self._check_fetched(work)
+        total, most = sum(fetched.blob.size for fetched in work.fetched), self._settings.budget.max_card_bytes
+        if total > most:  # cards of other systems do not say their sizes beforehand
+            raise CardError(Code.CARD_TOO_LARGE, f"the files sum to {total} bytes; at most {most}")
 
     async def _fetch_all(self, work: Work, wants: Sequence[Want]) -> None:
         missing = await to_thread.run_sync(self._take_held, work, wants)
@@ -156,11 +162,22 @@ class Resolver:
     async def _fetch_one(self, work: Work, want: Want) -> None:
         async with self._limiter:
             try:
-                fetched = await self._flights.join(want.file.digest, partial(self._fetcher.fetch, want, work.lease))
+                fetched = await self._join(want, work)
             except NoSourceError as error:
                 work.failed[want.file.name] = (want, error)
             else:
                 work.fetched.append(replace(fetched, want=want))
+
+    async def _join(self, want: Want, work: Work) -> Fetched:
+        """Fly with whoever fetches the same bytes; where that fails, ask the places that only this card names."""
+        try:
+            key = f"{want.file.digest} {want.file.size}"
+            return await self._flights.join(key, partial(self._fetcher.fetch, want, work.lease))
+        except NoSourceError as error:
+            mine = tuple(each for each in want.candidates if str(each.uri) not in error.tried)
+            if not mine:
+                raise
+            return await self._fetcher.fetch(replace(want, candidates=mine), work.lease)
 
     def _check_fetched(self, work: Work) -> None:
         """Raise if the model cannot be served; note as degraded what only makes it worse.
@@ -208,9 +225,10 @@ class Resolver:
         for fact in degraded:
             self._observe(fact)
         if not errors:
-            if snapshot is not work.current:
+            current = self._store.current(work.card.name)  # another process may have removed it meanwhile
+            if current is None or current.generation != snapshot.generation:
                 self._store.activate(snapshot)
-                work.current = snapshot
+            work.current = snapshot
             self._revisions.remember(work)
         outcome = replace(
             self._outcome(work, State.REFUSED if errors else State.DEGRADED if degraded else State.READY),
