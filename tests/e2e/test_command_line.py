@@ -68,6 +68,8 @@ def test_a_second_resolve_needs_no_worker(worker: Host, front_end: Host, model: 
     assert answer.json["directory"] == first["directory"]
     assert answer.json["load_test"] == "remembered"
     assert answer.json["counts"]["Fallback:card_of_the_store"] == 1
+    assert [note["code"] for note in answer.json["notices"]] == ["card_of_the_store"]
+    assert "no worker advertises acme/river now" in front_end.run("resolve", "acme/river").err
 
 
 def test_a_missing_image_processor_is_told_with_file_consumer_and_mend(
@@ -266,6 +268,8 @@ def test_the_store_is_verified_collected_and_emptied(served: dict[str, object], 
         (["publish", "--model-dir", "/nowhere"], 2, "/nowhere"),
         (["publish", "--model", "acme/river"], 2, "hf://"),
         (["publish", "--model-dir", ".", "--advertise", "0.0.0.0:1"], 2, "--advertise"),
+        (["resolve", "x.json", "--overlay", "a=/nowhere"], 2, "x.json"),
+        (["resolve", "x", "--worker-origin", "ftp://x"], 2, "--worker-origin"),
         (["card", "show", "absent.json"], 2, "absent.json"),
         (["card", "build", "/nowhere"], 2, "/nowhere"),
         (["cache", "path", "nobody"], 1, "STORE_MISSING"),

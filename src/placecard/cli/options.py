@@ -38,6 +38,8 @@ class TrustOptions:
     "A directory beneath which file:// sources may be read; repeatable. The hub cache and --model-path always may."
     worker_range: Annotated[tuple[str, ...], Repeat] = ()
     "A network (CIDR) whose workers may be asked; repeatable. By default loopback and private networks."
+    worker_origin: Annotated[tuple[str, ...], Repeat] = ()
+    "http(s)://HOST:PORT that may be asked, and shown the token, though no worker registered it; repeatable."
     worker_token_file: Path | None = None
     "A file with the bearer token of the workers' metadata servers."
     offline: Annotated[bool, Parameter(negative=())] = False

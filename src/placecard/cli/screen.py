@@ -4,11 +4,12 @@ states."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from placecard.cli.notes import Note
 from placecard.cli.output import err, out, safe, size_text
 from placecard.errors import MEANINGS, PlacecardError, VerificationError
 from placecard.telemetry import (
@@ -113,7 +114,7 @@ def live(pipeline: Pipeline) -> Iterator[None]:
         yield
 
 
-def print_resolution(outcome: Resolution) -> None:
+def print_resolution(outcome: Resolution, notes: Sequence[Note] = ()) -> None:
     """Print what came of a resolve: the verdict and its reasons on standard error, the directory on standard output."""
     console, state = err(), outcome.state.value
     colour = _COLOURS[state]
@@ -133,8 +134,8 @@ def print_resolution(outcome: Resolution) -> None:
     for fact in outcome.degraded:
         what = " lacks ".join(part for part in (fact.consumer, fact.missing) if part)
         _block("yellow", fact.code.value, what, fact.detail, fact.mend)
-    for fact in outcome.notices:
-        console.print("  [dim]note[/]  ", safe(fact.detail), sep="")
+    for text in (*(fact.detail for fact in outcome.notices), *(note.cause for note in notes)):
+        console.print("  [yellow]note[/]  ", safe(text), sep="")
     if outcome.left_out:
         reasons: dict[str, list[str]] = {}
         for each in outcome.left_out:

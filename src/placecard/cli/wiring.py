@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from placecard.admission import Limits, Loader
-from placecard.card import check_digest
+from placecard.card import HttpUri, check_digest, parse_uri
 from placecard.cli.options import BoundOptions, StoreOptions, TrustOptions
 from placecard.config import environment
 from placecard.errors import CardError, Code, UsageError
@@ -37,6 +38,7 @@ class Wishes:
     settings: ResolveSettings
     roots: tuple[Path, ...]
     ranges: tuple[Network, ...]
+    origins: tuple[str, ...]
     token: str | None
     bounds: BoundOptions
 
@@ -47,20 +49,27 @@ def wishes_of(trust: TrustOptions, bounds: BoundOptions) -> Wishes:
     Raises:
         UsageError: A flag does not say what it should.
     """
-    roots = (environment().hub_cache, *trust.file_root, *([trust.model_path] if trust.model_path else []))
+    settings = settings_of(trust, bounds)
+    roots = (environment().hub_cache, *map(_absolute, trust.file_root))
     return Wishes(
-        settings_of(trust, bounds), roots, ranges_of(trust.worker_range), read_token(trust.worker_token_file), bounds
+        settings=settings,
+        roots=(*roots, settings.model_path) if settings.model_path else roots,
+        ranges=ranges_of(trust.worker_range),
+        origins=tuple(map(_origin, trust.worker_origin)),
+        token=read_token(trust.worker_token_file),
+        bounds=bounds,
     )
 
 
 @asynccontextmanager
 async def open_resolver(
-    store: Store, wishes: Wishes, observe: Observe, *, token_origins: Collection[str]
+    store: Store, wishes: Wishes, observe: Observe, *, origins: Collection[str], token_origins: Collection[str]
 ) -> AsyncIterator[Resolver]:
     """Yield a resolver with its sources and load test.
 
     Args:
-        token_origins: ``scheme://host:port`` of the workers that may be shown the workers' token.
+        origins: ``scheme://host:port`` of the workers that may be asked, beside those of ``--worker-origin``.
+        token_origins: Those of them that may be shown the workers' token.
     """
     settings, bounds = wishes.settings, wishes.bounds
     hub = HubSource(
@@ -73,7 +82,7 @@ async def open_resolver(
     http = HttpSource(
         ranges=wishes.ranges,
         token=wishes.token,
-        token_origins=token_origins,
+        token_origins={*token_origins, *wishes.origins},
         total_timeout_s=bounds.fetch_timeout,
     )
     async with http, Loader(Limits(seconds=bounds.load_timeout)) as loader:
@@ -101,7 +110,7 @@ def settings_of(trust: TrustOptions, bounds: BoundOptions) -> ResolveSettings:
         except CardError as error:
             raise UsageError(Code.USAGE, str(error)) from error
     return ResolveSettings(
-        model_path=trust.model_path,
+        model_path=_absolute(trust.model_path) if trust.model_path else None,
         offline=trust.offline or environment().hub_offline,
         strict=trust.strict,
         overlays=tuple(map(_overlay, trust.overlay)),
@@ -137,6 +146,20 @@ def read_token(path: Path | None) -> str | None:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(Code.USAGE, f"the token file {path} must hold one printable word")
     return token
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `..` goes, links stay: they are followed when it is opened
+
+
+def _origin(text: str) -> str:
+    try:
+        uri = parse_uri(f"{text.rstrip('/')}/v1")
+    except CardError as error:
+        raise UsageError(Code.USAGE, f"--worker-origin {text}: {error.detail}") from error
+    if not isinstance(uri, HttpUri):
+        raise UsageError(Code.USAGE, f"--worker-origin {text} is not http(s)://HOST[:PORT]")
+    return uri.origin
 
 
 def _overlay(text: str) -> Overlay:

@@ -12,16 +12,26 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from placecard.card import Card, Serving, content_digest
+from placecard.cli.finding import Found, choose
 from placecard.cli.main import build_app
+from placecard.cli.notes import Notes
 from placecard.cli.options import BoundOptions, TrustOptions
 from placecard.cli.output import safe, size_text
-from placecard.cli.registries import choose
 from placecard.cli.screen import STAGES, Pipeline
-from placecard.cli.wiring import ranges_of, read_token, settings_of
+from placecard.cli.wiring import ranges_of, read_token, settings_of, wishes_of
 from placecard.config import environment
 from placecard.discovery import Record
 from placecard.errors import Code, DiscoveryError, UsageError
-from placecard.telemetry import BytesArrived, CandidateFailed, FileHeld, FileVerified, StageEnded, StageStarted
+from placecard.telemetry import (
+    BytesArrived,
+    CandidateFailed,
+    Fallback,
+    FileHeld,
+    FileVerified,
+    RecordRejected,
+    StageEnded,
+    StageStarted,
+)
 from tests.unit.resolver.world import FILES, make_card
 
 
@@ -51,11 +61,52 @@ def test_workers_that_differ_in_content_are_told_apart_by_digest() -> None:
     with pytest.raises(DiscoveryError) as caught:
         choose(records, "acme/river", "here")
     assert caught.value.code is Code.NAME_TAKEN
-    assert content_digest(RIVER)[:19] in str(caught.value)
+    assert content_digest(RIVER)[7:19] in str(caught.value)
     assert choose(records, f"acme/river@{content_digest(OTHER)[:19]}", "here") == records[1:]
 
 
-@pytest.mark.parametrize("wanted", ["acme", "acme/rive", "ACME/RIVER", "acme/river@blake3:0000", ""])
+def test_a_digest_needs_no_prefix() -> None:
+    records = (record(1, RIVER), record(2, OTHER))
+    assert choose(records, f"acme/river@{content_digest(OTHER)[7:19]}", "here") == records[1:]
+
+
+def test_nobody_takes_a_name_by_calling_it_an_alias() -> None:
+    thief = Card(name="evil", files=OTHER.files, serving=Serving(aliases=("acme/river",)))
+    honest = record(2, RIVER)
+    assert choose((record(1, thief), honest), "acme/river", "here") == (honest,)
+
+
+def test_notes_are_kept_once_and_bounded() -> None:
+    notes = Notes()
+    for number in range(1000):
+        notes(Fallback("copy_instead_of_link", "no links here"))
+        notes(RecordRejected(f"r{number}", Code.RECORD_MALFORMED, "broken"))
+    assert [note.code for note in notes.notes[:2]] == ["copy_instead_of_link", "RECORD_MALFORMED"]
+    assert len(notes.notes) == 100
+
+
+def test_only_registered_workers_are_shown_the_token_and_asked() -> None:
+    stray = Record(f"{3:032x}", make_card(source=lambda name: f"http://127.0.0.1:7777/{name}"), None)
+    found = Found(record(1, RIVER), (record(1, RIVER), stray))
+    assert found.token_origins == {"http://127.0.0.1:9001"}
+    assert found.origins == {"http://127.0.0.1:9001"}
+    by_hand = Found(Record("0" * 32, stray.card), ())
+    assert (by_hand.origins, by_hand.token_origins) == ({"http://127.0.0.1:7777"}, set())
+
+
+@pytest.mark.parametrize("text", ["ftp://x", "http://", "http://h:0", "file:///x", "http://u@h"])
+def test_a_worker_origin_that_is_no_address_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="--worker-origin"):
+        wishes_of(TrustOptions(worker_origin=(text,)), BoundOptions())
+
+
+def test_paths_of_the_flags_are_made_absolute() -> None:
+    wishes = wishes_of(TrustOptions(model_path=Path("a/../b"), file_root=(Path("c"),)), BoundOptions())
+    assert wishes.settings.model_path == Path.cwd() / "b"
+    assert Path.cwd() / "c" in wishes.roots
+
+
+@pytest.mark.parametrize("wanted", ["acme", "acme/rive", "ACME/RIVER", "acme/river@blake3:000000", ""])
 def test_an_unknown_name_says_what_is_advertised(wanted: str) -> None:
     with pytest.raises(DiscoveryError, match="acme/river") as caught:
         choose((record(1, RIVER),), wanted, "here")
