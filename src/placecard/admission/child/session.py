@@ -36,7 +36,11 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
         transformers: Whether it can be imported here.
     """
     directory = Path(os.path.realpath(request["directory"]))
-    files = dict(_files(directory))
+    try:
+        files = dict(_files(directory))
+    except OSError as error:
+        _send_unlisted(send, error)
+        return
     trace = Trace(files) if request["trace"] else None
     held, lost = cage.close(
         directory,
@@ -57,6 +61,16 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
         outcome = _outcome(consumer, work, configs, refused.get(consumer), alarm_s=seconds)
         read = trace.drain(consumer) if trace else ()
         send(outcome | {"done": consumer.value, "files_read": read})
+
+
+def _send_unlisted(send: Callable[[dict[str, Any]], None], error: OSError) -> None:
+    """Send that nothing was opened: a directory that cannot be listed is not one that has nothing to open."""
+    why = f"the directory cannot be listed: {error.strerror or error}"
+    for consumer in Consumer:
+        first = consumer is Consumer.CONFIG
+        code, detail = (Code.CONSUMER_FAILED.value, why) if first else (None, f"not run: {why}")
+        outcome = {"ok": False, "skipped": not first, "code": code, "detail": detail, "seconds": 0.0}
+        send(outcome | {"done": consumer.value, "files_read": ()})
 
 
 def _outcome(
@@ -131,7 +145,12 @@ def _over_time(signum: int, frame: object) -> None:
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of the regular files beneath ``directory``, links to files followed, links to folders not."""
+    """Yield name and path of the regular files beneath ``directory``, links to files followed, links to folders not.
+
+    Raises:
+        OSError: ``directory`` itself cannot be listed.
+    """
+    os.scandir(directory).close()  # os.walk passes over what it cannot list
     count = 0
     for folder, folders, names in os.walk(directory):
         folders.sort()
