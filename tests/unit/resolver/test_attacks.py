@@ -85,15 +85,15 @@ async def test_who_joins_a_doomed_flight_still_asks_its_own_places(world: World)
     dead = make_card(name="evil/model", source=lambda name: f"http://127.0.0.1:1/{name}")
     for name in FILES:
         world.http.errors[f"http://127.0.0.1:1/{name}"] = [Code.CONNECT_FAILED] * 9
-    states: list[State] = []
+    states: dict[str, State] = {}
 
     async def resolve(resolver: Resolver, record: Record) -> None:
-        states.append((await resolver.resolve(record)).state)
+        states[record.card.name] = (await resolver.resolve(record)).state
 
     async with world.resolver() as resolver, anyio.create_task_group() as tasks:
         tasks.start_soon(resolve, resolver, Record("2" * 32, dead, None))
         tasks.start_soon(resolve, resolver, honest)
-    assert sorted(states) == [State.READY, State.REFUSED]
+    assert states["acme/river"] is State.READY  # the other may be lucky: it shares the flight
 
 
 async def test_row39_a_slow_place_is_asked_once_and_then_last(world: World) -> None:
