@@ -7,18 +7,19 @@ extracts nothing: a header must be, byte for byte, the one that we would have wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol
 
 import msgspec
 
-from placecard.card import Card, LeftOut, decode_card, read_json
+from placecard.card import Card, LeftOut, card_from_json, decode_card, read_json
 from placecard.card.digest import PREFIX
 from placecard.errors import CardError, Code, StoreError, VerificationError
 from placecard.store.disk import CHUNK_BYTES
-from placecard.store.manifest import Blob, Entry, Manifest, blobs_of, checked
+from placecard.store.manifest import Blob, Entry, Snapshot, blobs_of, checked
 from placecard.store.verify import Verifier
+from placecard.store.vouch import missing, told, vouched
 
 FORMAT: Final = 1
 INDEX: Final = "placecard.json"
@@ -75,24 +76,40 @@ def header(name: str, size: int) -> bytes:
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
-def write_bundle(manifest: Manifest, open_blob: Callable[[str], BinaryIO], target: BinaryIO) -> ExportReport:
-    """Write the model of ``manifest`` to ``target``; what was written counts only if no error is raised.
+def write_bundle(snapshot: Snapshot, open_blob: Callable[[str], BinaryIO], target: BinaryIO) -> ExportReport:
+    """Write the model of ``snapshot`` to ``target``; what was written counts only if no error is raised.
 
     Raises:
-        StoreError: ``STORE_CORRUPT`` when a blob changes while it is read.
+        StoreError: ``STORE_CORRUPT`` when its files are not those of its card, or a blob changes while it is read.
         OSError: ``target`` or the disk failed.
     """
-    index = Index(
-        format=FORMAT, model=manifest.model, card=manifest.card, entries=manifest.entries, left_out=manifest.left_out
-    )
+    index = _index(snapshot)
     text = msgspec.json.encode(index)
     written = _write_member(target, INDEX, len(text), iter([text]))
-    blobs = sorted(blobs_of(manifest.entries).items())
+    blobs = sorted(blobs_of(index.entries).items())
     for name, size in blobs:
         with open_blob(name) as source:
             written += _write_member(target, f"blobs/{name}", size, _proven(source, name, size))
     written += target.write(b"\0" * 2 * _BLOCK)
-    return ExportReport(manifest.model, len(blobs), written)
+    return ExportReport(index.model, len(blobs), written)
+
+
+def _index(snapshot: Snapshot) -> Index:
+    """Return what the bundle of ``snapshot`` says: its files as its newest card has them, and nothing unsaid."""
+    manifest = snapshot.manifest
+    try:
+        card = card_from_json(snapshot.card)
+        entries, left_out = told(manifest.entries, card), list(manifest.left_out)
+        left_out += [LeftOut(file.name, "not in the store") for file in missing(entries, left_out, card)]
+        vouched(entries, left_out, card, allow_code={file.digest for file in card.files})  # a reader will ask the same
+    except CardError as error:
+        mend = "Resolve the model again, without overlays of code or hidden files, and export it then."
+        raise StoreError(
+            Code.STORE_CORRUPT, f"cannot be exported: {error}", subject=manifest.model, mend=mend
+        ) from error
+    return Index(
+        format=FORMAT, model=manifest.model, card=snapshot.card, entries=entries, left_out=tuple(left_out)
+    )  # fmt: skip
 
 
 def _write_member(target: BinaryIO, name: str, size: int, chunks: Iterator[bytes]) -> int:
@@ -114,8 +131,11 @@ def _proven(source: BinaryIO, name: str, size: int) -> Iterator[bytes]:
         raise StoreError(Code.STORE_CORRUPT, f"changed while it was read: {error.detail}", subject=name) from error
 
 
-def read_index(source: BinaryIO) -> tuple[Index, Card, tuple[Entry, ...]]:
-    """Read the first member and return what it promises.
+def read_index(source: BinaryIO, *, allow_code: Collection[str] = ()) -> tuple[Index, Card, tuple[Entry, ...]]:
+    """Read the first member and return what it promises, as far as its card bears it out.
+
+    Args:
+        allow_code: Digests of files on the card that may come in although they are no metadata.
 
     Raises:
         StoreError: ``BUNDLE_MALFORMED``.
@@ -130,7 +150,7 @@ def read_index(source: BinaryIO) -> tuple[Index, Card, tuple[Entry, ...]]:
     try:
         index = msgspec.convert(read_json(text, max_bytes=MAX_INDEX_BYTES), Index)
         card = decode_card(msgspec.json.encode(index.card))
-        entries = checked(index.entries)
+        entries = checked(vouched(checked(index.entries), index.left_out, card, allow_code=allow_code))
     except (CardError, msgspec.ValidationError) as error:
         raise malformed(f"{INDEX}: {error}") from error
     if index.format != FORMAT:

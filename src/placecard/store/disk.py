@@ -203,26 +203,39 @@ class Disk:
 
     # trees
 
-    def walk(self, path: str, prefix: str = "") -> Iterator[str]:
+    def walk(self, path: str) -> Iterator[str]:
         """Yield the relative name of everything below ``path`` that is no directory."""
-        for name in self.names(path):
-            if stat.S_ISDIR(self.stat(f"{path}/{name}").st_mode):
-                yield from self.walk(f"{path}/{name}", f"{prefix}{name}/")
-            else:
-                yield prefix + name
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for name in self.names(f"{path}/{folder}".rstrip("/")):
+                if stat.S_ISDIR(self.stat(f"{path}/{folder}{name}").st_mode):
+                    folders.append(f"{folder}{name}/")
+                else:
+                    yield folder + name
 
     def remove(self, path: str) -> bool:
         """Remove whatever stands at ``path``, with all below it; False if nothing did."""
+        gone = self._unlink_file(path)
+        if gone is not None:
+            return gone
+        waiting, folders = [path], list[str]()
+        while waiting:
+            folders.append(folder := waiting.pop())
+            inside = (f"{folder}/{name}" for name in self.names(folder))
+            waiting += [child for child in inside if self._unlink_file(child) is None]
+        return [self.rmdir(folder) for folder in reversed(folders)][-1]
+
+    def _unlink_file(self, path: str) -> bool | None:
+        """Remove a file or link; False if it was gone, None if it is a directory."""
         try:
             return self.unlink(path)
         except IsADirectoryError:
-            pass
+            return None
         except PermissionError:  # what POSIX, though not Linux, says of a directory
             if not stat.S_ISDIR(self.stat(path).st_mode):
                 raise
-        for name in self.names(path):
-            self.remove(f"{path}/{name}")
-        return self.rmdir(path)
+            return None
 
     def discard(self, path: str) -> None:
         """Remove what may be left of unfinished work; where that fails it is stated, and swept at the next start."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from placecard.store.disk import Disk
-from placecard.store.generations import staged
+from placecard.store.generations import CARD_NAME, staged
 from placecard.store.layout import BAD, BLOBS, HEX, LEASES, MODELS, SEALS, TRASH
 from placecard.store.leases import Leases, Pins
 from placecard.store.snapshots import Snapshots
@@ -126,7 +126,7 @@ def collect(
         used = _everything_used(disk, leases, snapshots)
         unused = [name for name in sorted(sizes.keys() - used) if _move_to_trash(disk, name)]
         _settle_blobs(disk, leases, snapshots)
-        _drop_empty_models(disk, snapshots)
+        _tidy_models(disk, snapshots)
     leftovers = _sweep(disk, leases, layers, dry_run=dry_run)
     freed = sum(sizes[name] for name in unused)
     kept = sum(sizes.values()) - freed
@@ -202,15 +202,23 @@ def _move_back(disk: Disk, path: str, target: str) -> None:
             disk.rename(path, target)
 
 
-def _drop_empty_models(disk: Disk, snapshots: Snapshots) -> None:
-    """Remove the directories of models of which nothing is left; callers' small files do not keep a model."""
+def _tidy_models(disk: Disk, snapshots: Snapshots) -> None:
+    """Remove the cards of generations that are gone, and the directories of models of which nothing is left.
+
+    Callers' small files do not keep a model: one that was refused from the start has nothing else.
+    """
     for key in snapshots.models():
         names = disk.names(f"{MODELS}/{key}")
-        if "generations" in names and disk.rmdir(f"{MODELS}/{key}/generations"):
+        empty = "generations" not in names or disk.rmdir(f"{MODELS}/{key}/generations")
+        left = set(snapshots.generations(key))
+        gone = empty and not left  # else somebody publishes at this moment
+        if gone:
             snapshots.deactivate(key)
-            for name in names:
-                if name.startswith("state-"):
-                    disk.remove(f"{MODELS}/{key}/{name}")
+        for name in names:
+            card = CARD_NAME.fullmatch(name)
+            if (card is not None and card[1] not in left) or (gone and name.startswith("state-")):
+                disk.remove(f"{MODELS}/{key}/{name}")
+        if gone:
             disk.rmdir(f"{MODELS}/{key}")
 
 

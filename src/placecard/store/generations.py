@@ -8,11 +8,13 @@ import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from placecard.card import hex_of
+from placecard.card import card_from_json, hex_of, read_json
+from placecard.card.wire import MAX_DEPTH
+from placecard.errors import CardError
 from placecard.store.blobs import Blobs
 from placecard.store.disk import CHUNK_BYTES, Disk
 from placecard.store.layout import BLOBS, GENERATION, MODEL_KEY, MODELS, model_key
@@ -30,6 +32,7 @@ from placecard.store.seals import seal_text
 from placecard.store.verify import Verifier
 
 MANIFEST, MODEL, COPIES = "manifest.json", "model", "copies"
+CARD_NAME: Final = re.compile(r"state-card-([0-9a-f]{32})\.json")
 _CURRENT: Final = re.compile(r"generations/([0-9a-f]{32})/model")
 _LINK: Final = re.compile(r"(?:\.\./)+blobs-v1/([0-9a-f]{64})")
 
@@ -87,16 +90,16 @@ class Generations:
         """Return the manifest of the generation at ``path`` as it stands; None if it cannot be read."""
         try:
             manifest = msgspec.json.decode(self._disk.read(f"{path}/{MANIFEST}", MAX_MANIFEST_BYTES), type=Manifest)
-        except (OSError, ValueError):  # msgspec's errors are ValueErrors
+        except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
             return None
-        return manifest if manifest.schema == SCHEMA else None
+        return manifest if manifest.schema == SCHEMA and _is_shallow(manifest.card) else None
 
     def is_foreign(self, path: str) -> bool:
         """Whether the manifest at ``path`` is whole and cannot be read: a newer release wrote it."""
         try:
             text = self._disk.read(f"{path}/{MANIFEST}", MAX_MANIFEST_BYTES)
             return self.manifest(path) is None and isinstance(msgspec.json.decode(text), dict)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return False
 
     def uses(self, path: str) -> set[str]:
@@ -196,12 +199,26 @@ class Generations:
     def snapshot(self, key: str, generation: str, manifest: Manifest) -> Snapshot:
         """Return a generation that was found whole."""
         directory = self._disk.root / generation_path(key, generation) / MODEL
-        return Snapshot(manifest.model, generation, directory, manifest)
+        return Snapshot(manifest.model, generation, directory, manifest, self.card(key, generation, manifest))
+
+    def card(self, key: str, generation: str, manifest: Manifest) -> dict[str, Any]:
+        """Return the newest card that was activated with a generation; what cannot be read gives the manifest's."""
+        try:
+            data = self._disk.read(card_path(key, generation), MAX_MANIFEST_BYTES)
+            card = read_json(data, max_bytes=MAX_MANIFEST_BYTES)
+            return card if card_from_json(card).name == manifest.model else manifest.card
+        except (OSError, CardError):
+            return manifest.card
 
 
 def pointer_path(key: str) -> str:
     """Return where a model's pointer stands; without links it is a file with `.json` after that."""
     return f"{MODELS}/{key}/current"
+
+
+def card_path(key: str, generation: str) -> str:
+    """Return where the newest card of a generation stands, if it is not its manifest's; goes with the other states."""
+    return f"{MODELS}/{key}/state-card-{generation}.json"
 
 
 def generation_path(key: str, generation: str) -> str:
@@ -217,3 +234,18 @@ def staged(path: str, generation: str) -> str:
 def link_text(entry: Entry) -> str:
     """Return the text of an entry's link: up from ``models-v1/KEY/generations/ID/model/`` to the root, then down."""
     return "../" * (5 + entry.name.count("/")) + f"{BLOBS}/{hex_of(entry.digest)}"
+
+
+def _is_shallow(value: object) -> bool:
+    """Whether ``value`` nests about as little as a card may: whoever walks it later must not run out of stack."""
+    level = [value]
+    for _ in range(2 * MAX_DEPTH):  # a card of another system stands within one of ours
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return True
+    return False

@@ -10,7 +10,7 @@
           current -> generations/ID/model switched by rename
           generations/ID/manifest.json    never changed
           generations/ID/model/…          relative links into blobs-v1, or copies
-          state-KEY.json                  small caches of callers
+          state-KEY.json                  small caches of callers; state-card-ID.json: the newest card of a generation
       ingest/OWNER-N                      everything unfinished, by owner
       leases/OWNER                        who is alive and what they use
       trash/NAME.N  bad/HEX.N             on the way out; set aside
@@ -115,7 +115,7 @@ def read_marker(disk: Disk) -> tuple[int, bool] | None:
     try:
         marker = json.loads(text)
         return int(marker["layout"]), bool(marker["links"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return LAYOUT + 1, True
 
 

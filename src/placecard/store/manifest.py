@@ -98,12 +98,15 @@ class Snapshot:
     Args:
         generation: 32 hexadecimal digits over names, digests and proofs.
         directory: The ``model/`` directory; never changed, safe to hand to ``from_pretrained()``.
+        card: The newest card that was activated with these files, as JSON values; the manifest's own if none was
+            since. The same files can be served in another way, and that makes no new generation.
     """
 
     model: str
     generation: str
     directory: Path
     manifest: Manifest
+    card: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +21,7 @@ from placecard.store.generations import (
     MANIFEST,
     MODEL,
     Generations,
+    card_path,
     generation_path,
     link_text,
     pointer_path,
@@ -65,15 +68,16 @@ class Snapshots(Generations):
                 self._build(key, generation, self._manifest(model, key, card, entries, left_out))
             self._sync_blobs()
             if activate:
-                self.activate(key, generation)
+                self.activate(key, generation, to_json(card))
             manifest, why = self.inspect(key, generation)
             if manifest is not None:
-                return self.snapshot(key, generation, manifest)
+                return replace(self.snapshot(key, generation, manifest), card=to_json(card))
         detail = f"generation {generation} is taken away as soon as it is built: {why}"
         raise StoreError(Code.STORE_IO, detail, subject=str(self._disk.root / MODELS / key))
 
-    def activate(self, key: str, generation: str) -> None:
-        """Let the model's pointer name ``generation``."""
+    def activate(self, key: str, generation: str, card: dict[str, Any]) -> None:
+        """Let the model's pointer name ``generation``, whose newest card is ``card`` from now on."""
+        self._keep_card(key, generation, card)
         if self.pointer(key) == generation:
             return
         self._disk.sync_dir(f"{MODELS}/{key}/generations")
@@ -88,6 +92,31 @@ class Snapshots(Generations):
         finally:
             self._disk.discard(temporary)
         self._disk.sync_dir(f"{MODELS}/{key}")
+
+    def _keep_card(self, key: str, generation: str, card: dict[str, Any]) -> None:
+        """Write ``card`` beside the pointer, before that moves: no crash leaves the files under a foreign card."""
+        manifest = self.manifest(generation_path(key, generation))
+        if manifest is None or self.card(key, generation, manifest) == card:
+            return
+        self.write_state(card_path(key, generation), json.dumps(card).encode(), durable=True)
+        self._disk.sync_dir(f"{MODELS}/{key}")
+
+    def write_state(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write a small file ``models-v1/KEY/NAME`` beside the model's pointer, whole or not at all."""
+        temporary = self._leases.temporary()
+        try:
+            self._disk.write_file(temporary, data, durable=durable)
+            for attempt in range(_ATTEMPTS):  # a garbage collection takes away a directory in which nothing is yet
+                self._disk.mkdir(path.rpartition("/")[0])
+                try:
+                    self._disk.rename(temporary, path)
+                except FileNotFoundError:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                else:
+                    return
+        finally:
+            self._disk.discard(temporary)
 
     def deactivate(self, key: str) -> bool:
         """Remove the model's pointer; False if there was none."""
@@ -196,11 +225,18 @@ class Snapshots(Generations):
         return staged(path, generation)
 
     def _make_model_directory(self, key: str) -> None:
-        made = self._disk.mkdir(f"{MODELS}/{key}")
-        if self._disk.mkdir(f"{MODELS}/{key}/generations"):
-            self._disk.sync_dir(f"{MODELS}/{key}")
-        if made:
-            self._disk.sync_dir(MODELS)
+        for attempt in range(_ATTEMPTS):
+            made = self._disk.mkdir(f"{MODELS}/{key}")
+            try:
+                if self._disk.mkdir(f"{MODELS}/{key}/generations"):
+                    self._disk.sync_dir(f"{MODELS}/{key}")
+                if made:
+                    self._disk.sync_dir(MODELS)
+            except FileNotFoundError:  # a garbage collection took the empty directory away at this moment
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def _sync_blobs(self) -> None:
         if self._blobs.unsynced:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
-from placecard.card import Card, LeftOut, check_digest, hex_of
+from placecard.card import Card, LeftOut, check_digest, hex_of, to_json
 from placecard.errors import Code, StoreError, VerificationError
 from placecard.store import bundle
 from placecard.store.blobs import Blobs
@@ -155,7 +155,7 @@ class Store:
 
         Args:
             entries: Every name of the directory; each blob must be in the store or a lower layer.
-            card: Kept in the manifest.
+            card: Kept in the manifest, or beside the pointer where the generation exists with another one.
             left_out: What stays out, and why; kept in the manifest.
             activate: Whether the model's stable path shall point to it at once; see :meth:`activate`.
             lease: Keeps the generation until it is released; without one it is kept only if it is activated.
@@ -180,8 +180,12 @@ class Store:
         finally:
             own.release()
 
-    def activate(self, snapshot: Snapshot) -> None:
+    def activate(self, snapshot: Snapshot, *, card: Card | None = None) -> None:
         """Let the model's stable path point to ``snapshot``.
+
+        Args:
+            card: How these files are served from now on, where that has changed since the generation was made; by
+                default the card that ``snapshot`` carries. Cheap if all stands as it should already.
 
         Raises:
             StoreError: ``STORE_MISSING`` if the generation is no longer whole.
@@ -193,7 +197,7 @@ class Store:
             manifest, why = self._snapshots.inspect(key, snapshot.generation)
             if manifest is None:
                 raise StoreError(Code.STORE_MISSING, why, subject=str(snapshot.directory))
-            self._snapshots.activate(key, snapshot.generation)
+            self._snapshots.activate(key, snapshot.generation, snapshot.card if card is None else to_json(card))
 
     def current(self, model: str) -> Snapshot | None:
         """Return the whole generation that the model's stable path points to; None if there is none."""
@@ -246,16 +250,10 @@ class Store:
         """Keep a small JSON object beside the model's pointer, whole or not at all; may be lost in a power loss."""
         self._check_writable()
         path = _state_path(model, key)
-        data = json.dumps(value, ensure_ascii=False, sort_keys=True).encode()
+        data = json.dumps(value, sort_keys=True).encode()  # escaped: a path need not be Unicode
         with translated(self.root):
             ensure(self._disk, self._leases.new_owner())
-            self._disk.mkdir(f"{MODELS}/{model_key(model)}")
-            temporary = self._leases.temporary()
-            try:
-                self._disk.write_file(temporary, data, durable=False)
-                self._disk.rename(temporary, path)
-            finally:
-                self._disk.discard(temporary)
+            self._snapshots.write_state(path, data)
 
     # care
 
@@ -289,7 +287,8 @@ class Store:
         """Write the model's current generation to ``target``; the same model gives the same bytes.
 
         Raises:
-            StoreError: ``STORE_MISSING`` if it has none, ``STORE_CORRUPT`` if a blob changes meanwhile.
+            StoreError: ``STORE_MISSING`` if it has none, ``STORE_CORRUPT`` if its files are not those of its card or a
+                blob changes meanwhile.
             OSError: ``target`` failed.
         """
         with self.lease() as lease:
@@ -297,17 +296,22 @@ class Store:
             if snapshot is None:
                 raise StoreError(Code.STORE_MISSING, f"{self.root} has no whole generation of it", subject=model)
             lease.pin_generation(snapshot.directory)
-            return bundle.write_bundle(snapshot.manifest, self._open_blob, target)
+            return bundle.write_bundle(snapshot, self._open_blob, target)
 
-    def import_(self, source: BinaryIO) -> Snapshot:
+    def import_(self, source: BinaryIO, *, allow_code: Collection[str] = ()) -> Snapshot:
         """Read a bundle, prove every file, and publish the model: all of it or nothing.
+
+        The files are those that the bundle's card lists, and what was seen beside them, which counts as OBSERVED here.
+
+        Args:
+            allow_code: Digests of files on the card that may come in although they are code, weights or hidden.
 
         Raises:
             StoreError: ``BUNDLE_MALFORMED``.
             OSError: ``source`` failed.
         """
         self._check_writable()
-        index, card, entries = bundle.read_index(source)
+        index, card, entries = bundle.read_index(source, allow_code=allow_code)
         with self.lease() as lease:
             lease.pin(*(entry.digest for entry in entries))
             for name, size in sorted(blobs_of(entries).items()):

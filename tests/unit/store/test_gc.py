@@ -10,6 +10,7 @@ import pytest
 
 from placecard.card import digest_of
 from placecard.store import Manifest, Store, gc, snapshots
+from placecard.store.disk import Disk
 from placecard.store.gc import Holding, plan_drops
 from placecard.store.leases import Pins
 from tests.unit.store.kit import FILES, MODEL, OTHER, blob_path, card_of, contents, entries_of, publish, put
@@ -290,3 +291,30 @@ def test_removing_a_model_leaves_others_and_pinned_generations(store: Store) -> 
     assert not blob_path(store, FILES["tokenizer.json"]).exists()
     assert not store.remove(MODEL)
     assert len(os.listdir(store.root / "models-v1")) == 1
+
+
+def test_the_state_of_a_model_that_never_had_a_generation_is_collected(store: Store) -> None:
+    publish(store)
+    store.write_state("Org/Refused", "outcome", {"state": "REFUSED"})
+    assert len(list((store.root / "models-v1").iterdir())) == 2
+    store.gc(dry_run=True)
+    assert store.read_state("Org/Refused", "outcome") is not None
+    store.gc()
+    assert [info.name for info in store.models()] == [MODEL]
+    assert len(list((store.root / "models-v1").iterdir())) == 1
+
+
+def test_a_state_is_written_although_its_directory_is_collected_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = Disk.rename, [2]
+
+    def rename(disk: Disk, source: str, target: str) -> None:
+        if target.endswith("state-test.json") and left[0]:
+            left[0] -= 1
+            disk.rmdir(target.rpartition("/")[0])
+        real(disk, source, target)
+
+    monkeypatch.setattr(Disk, "rename", rename)
+    store.write_state(MODEL, "test", {"a": 1})
+    assert store.read_state(MODEL, "test") == {"a": 1}

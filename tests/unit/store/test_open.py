@@ -395,3 +395,21 @@ def test_row62_unknown_keys_of_a_manifest_are_passed_over(store: Store) -> None:
     path = snapshot.directory.parent / "manifest.json"
     tamper(path, b'{"signature":"later",' + path.read_bytes()[1:])
     assert store.current(MODEL) == snapshot
+
+
+@pytest.mark.parametrize("text", ['{"layout": Infinity, "links": true}', "[" * 4000, '{"layout": NaN, "links": 1}'])
+def test_a_marker_that_is_no_marker_counts_as_newer(tmp_path: Path, text: str) -> None:
+    root = Store.open(tmp_path / "store").root
+    marker = root / "placecard-store.json"
+    marker.chmod(0o600)
+    marker.write_text(text)
+    opened = Store.open(root)
+    assert not opened.writable
+    with pytest.raises(StoreError) as caught:
+        opened.write_state(MODEL, "test", {})
+    assert caught.value.code is Code.STORE_NEWER
+
+
+def test_a_state_holds_a_path_that_is_no_unicode(store: Store) -> None:
+    store.write_state(MODEL, "test", {"path": "/tmp/bad\udcff", "name": "größe"})
+    assert store.read_state(MODEL, "test") == {"path": "/tmp/bad\udcff", "name": "größe"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -343,3 +344,42 @@ def test_a_snapshot_is_a_value(store: Store) -> None:
     assert isinstance(snapshot, Snapshot)
     with pytest.raises(AttributeError):
         snapshot.generation = "x"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("depth", [70, 900, 5000])
+def test_a_manifest_that_nests_too_deep_harms_its_own_model_alone(store: Store, depth: int) -> None:
+    publish(store)
+    bad = publish(store, FILES, "Org/Bad")
+    path = bad.directory.parent / "manifest.json"
+    path.chmod(0o600)
+    path.write_text('{"schema":1,"model":"Org/Bad","card":' + '{"a":' * depth + "1" + "}" * depth + "}")
+    for _ in range(2):
+        assert store.current("Org/Bad") is None
+        assert [info.name for info in store.models()] == [MODEL]
+        assert store.current(MODEL) is not None
+        store.verify()
+        store.gc()
+    assert publish(store, FILES, "Org/Bad").directory.exists()
+
+
+def test_folders_that_nest_too_deep_harm_their_own_model_alone(store: Store) -> None:
+    publish(store)
+    bad = publish(store, FILES, "Org/Bad")
+    with_folders = os.open(bad.directory, os.O_RDONLY)
+    for _ in range(1200):  # deeper than calls may nest, by names that are short enough
+        os.mkdir("d", dir_fd=with_folders)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=with_folders)
+        os.close(with_folders)
+        with_folders = deeper
+    os.close(with_folders)
+    try:
+        (bad.directory / "foreign").write_bytes(b"")
+        assert store.current("Org/Bad") is None
+        assert store.current(MODEL) is not None
+        assert "foreign" in str(store.verify().problems)
+        assert store.remove("Org/Bad")
+        store.gc()
+        assert not bad.directory.exists()
+        assert list((store.root / "trash").iterdir()) == []
+    finally:
+        subprocess.run(["rm", "-rf", str(store.root)], check=True)  # Python itself gives up on such a tree
