@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final
 
@@ -41,17 +42,35 @@ IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.js
 # Source: transformers 5.23, utils/hub.py: CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE.
 CHAT_TEMPLATE_FILES: Final = ("chat_template.jinja", "chat_template.json")
 
+# Source: sentence-transformers 5, SentenceTransformer.py and models/Transformer.py.
+POOLING_FILES: Final = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+
 # Names that each consumer is known to open: for systems where opens by native code cannot be watched.
 KNOWN_NAMES: Final[dict[Consumer, frozenset[str]]] = {
     Consumer.CONFIG: frozenset({"config.json", "params.json"}),
     Consumer.GENERATION_CONFIG: frozenset({"generation_config.json"}),
-    Consumer.POOLING: frozenset({"modules.json"}),
+    Consumer.POOLING: frozenset(POOLING_FILES),
     Consumer.TOKENIZER: frozenset(
         {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}.union(*TOKENIZER_FILES)
     ),
     Consumer.IMAGE_PROCESSOR: frozenset(IMAGE_PROCESSOR_FILES),
     Consumer.CHAT_TEMPLATE: frozenset(CHAT_TEMPLATE_FILES),
 }
+
+_ALL_KNOWN: Final = frozenset().union(*KNOWN_NAMES.values())
+# A configuration for a release of transformers, which may name it in `configuration_files`.
+# Source: transformers 5.23, configuration_utils.py: _re_configuration_file.
+_VERSIONED_CONFIG: Final = re.compile(r"(.*/)?config\..*\.json")
+
+
+def opened_by_name(name: str) -> bool:
+    """Whether a consumer is known to open a file of that name; others are opened only where some file names them."""
+    return name in _ALL_KNOWN or is_versioned_config(name)
+
+
+def is_versioned_config(name: str) -> bool:
+    """Whether ``name`` is a configuration for some releases: ``config.4.0.0.json``."""
+    return _VERSIONED_CONFIG.fullmatch(name) is not None
 
 
 def has_tokenizer(names: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from placecard.admission.code_keys import CodeFinding
+from placecard.admission.code_keys import CodeFinding, Danger
 from placecard.admission.consumers import Consumer
 from placecard.admission.needs import Unmet, mend, spoken
 from placecard.admission.report import ConsumerReport, LoadReport
@@ -144,15 +144,20 @@ def _untested(report: LoadReport | None) -> Iterator[Degraded]:
 def _notices(findings: Collection[CodeFinding]) -> Iterator[Degraded]:
     """Say which keys select code. Whether that costs anything is told by the consumers, which were run without it."""
     for finding in findings:
-        detail = f"{finding.name}: {finding.where} = {finding.value}: no code of a model directory is run"
-        yield Degraded(Code.CODE_BEARING_CONFIG, "", "", detail, MEANINGS[Code.CODE_BEARING_CONFIG].mend)
+        advice = MEANINGS[Code.CODE_BEARING_CONFIG].mend
+        if finding.danger is Danger.UNSEARCHED:
+            detail = f"{finding.name} was not searched for keys that select code: {finding.value}"
+            advice = f"Nothing, if no consumer opens {finding.name}; else make it smaller, or correct it."
+        else:
+            detail = f"{finding.name}: {finding.where} = {finding.value}: no code of a model directory is run"
+        yield Degraded(Code.CODE_BEARING_CONFIG, "", "", detail, advice)
 
 
 def _code(outcome: ConsumerReport, findings: Collection[CodeFinding]) -> Code:
     """Return the outcome's code; a plain failure of a model that asks for code is for want of that code."""
     code = outcome.code or Code.CONSUMER_FAILED
     wants_code = "trust_remote_code" in outcome.detail or "custom code" in outcome.detail
-    return Code.CODE_BEARING_CONFIG if code is Code.CONSUMER_FAILED and findings and wants_code else code
+    return Code.CODE_BEARING_CONFIG if code is Code.CONSUMER_FAILED and _first(findings) and wants_code else code
 
 
 def _mend(outcome: ConsumerReport, code: Code, findings: Collection[CodeFinding]) -> str:
@@ -161,7 +166,8 @@ def _mend(outcome: ConsumerReport, code: Code, findings: Collection[CodeFinding]
 
 def _first(findings: Collection[CodeFinding]) -> CodeFinding | None:
     """Return the finding that is worst: one that consumers are not shown, else any."""
-    return min(findings, key=lambda finding: finding.danger != "bypass", default=None)
+    searched = [finding for finding in findings if finding.danger is not Danger.UNSEARCHED]
+    return min(searched, key=lambda finding: finding.danger is not Danger.BYPASS, default=None)
 
 
 def _sentence(lack: Unmet) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,33 @@ async def test_a_configuration_too_large_to_be_searched_is_not_opened(loader: Lo
     hostile.edit(text_model / "tokenizer_config.json", **keys)
     tokenizer = outcome(await loader.load(text_model), Consumer.TOKENIZER)
     assert tokenizer.code is Code.CONSUMER_FAILED and "tokenizer_config.json" in tokenizer.detail
+
+
+async def test_row125_a_configuration_for_some_releases_is_searched_for_all_consumers(
+    loader: Loader, text_model: Path
+) -> None:
+    for number, (lister, key, name) in enumerate(
+        [
+            ("config.json", "configuration_files", "config.4.0.0.json"),
+            ("config.json", "unlisted", "config.4.0.0.json"),
+            ("config.json", "configuration_files", "./parts//config.5.json"),
+            ("tokenizer_config.json", "fast_tokenizer_files", "tokenizer.4.0.0.json"),
+        ]
+    ):
+        directory = shutil.copytree(text_model, text_model.parent / f"{number}")
+        hostile.edit(directory / lister, **{key: [name]})
+        (directory / name).parent.mkdir(exist_ok=True)
+        hostile.edit(directory / name, model_type="qwen2", _attn_implementation_internal="evil/kernel")
+        report = await loader.load(directory)
+        assert {each.code for each in report.consumers} == {Code.CODE_BEARING_CONFIG}, name
+        assert judge((), report).state is State.REFUSED
+
+
+async def test_row131_a_configuration_that_another_names_must_be_one(loader: Loader, text_model: Path) -> None:
+    hostile.edit(text_model / "config.json", configuration_files=["config.4.0.0.json", 7])
+    (text_model / "config.4.0.0.json").write_text("{")
+    config = outcome(await loader.load(text_model), Consumer.CONFIG)
+    assert config.code is Code.CONSUMER_FAILED and config.detail.startswith("config.4.0.0.json: not JSON")
 
 
 async def test_a_file_that_kills_the_first_consumer_refuses_the_model(text_model: Path) -> None:

@@ -125,6 +125,14 @@ def test_row125_code_that_is_named_and_not_needed_is_a_notice() -> None:
     assert [(fact.code, "auto_map" in fact.detail) for fact in verdict.notices] == [(Code.CODE_BEARING_CONFIG, True)]
 
 
+def test_what_was_not_searched_is_a_notice() -> None:
+    finding = CodeFinding("notes.json", "$", "2000000 bytes; at most 1048576", Danger.UNSEARCHED)
+    verdict = judge((), load((Consumer.TOKENIZER, Code.CONSUMER_FAILED), detail="custom code"), (finding,))
+    assert verdict.errors[0].code is Code.CONSUMER_FAILED  # not for want of code: none was found
+    (notice,) = verdict.notices
+    assert "notes.json was not searched" in notice.detail and "notes.json" in notice.mend
+
+
 def test_row125_a_tokenizer_that_wants_its_code_is_refused_for_that() -> None:
     report = load(
         (Consumer.TOKENIZER, Code.CONSUMER_FAILED), detail="pass `trust_remote_code=True` to allow custom code"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import signal
 import sys
 import time
@@ -16,11 +17,14 @@ from placecard.admission.child.opening import Opening, RejectedError, Skipped
 from placecard.admission.child.trace import Trace
 from placecard.admission.code_keys import CodeFinding, Danger, code_keys
 from placecard.admission.configs import Configs, read_configs
-from placecard.admission.consumers import KNOWN_NAMES, Consumer
+from placecard.admission.consumers import KNOWN_NAMES, Consumer, is_versioned_config
 from placecard.errors import Code, PlacecardError
 
 MAX_FILES: Final = 2048
 MAX_DETAIL: Final = 400
+# Keys that list files for some releases. Source: transformers 5.23, configuration_utils.py, tokenization_utils_base.py.
+_NAMES_CONFIGS: Final = "configuration_files"
+_NAMES_FILES: Final = (_NAMES_CONFIGS, "fast_tokenizer_files")
 
 
 class OverTime(BaseException):
@@ -54,7 +58,7 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
     if trace:
         trace.drain(Consumer.CONFIG)  # what was opened so far was opened by us
     opening = Opening(directory, frozenset(files), configs, transformers)
-    refused = _refused(code_keys(configs.parsed))
+    refused = _refused(code_keys(configs.parsed), _named(configs, *_NAMES_FILES))
     signal.signal(signal.SIGALRM, _over_time)
     for consumer, work in opening.consumers().items():
         seconds = request["template_seconds"] if consumer is Consumer.CHAT_TEMPLATE else 0.0
@@ -113,25 +117,34 @@ def _outcome(
     }
 
 
-def _refused(findings: tuple[CodeFinding, ...]) -> dict[Consumer, CodeFinding]:
+def _refused(findings: tuple[CodeFinding, ...], named: frozenset[str]) -> dict[Consumer, CodeFinding]:
     """Return the consumers that never see their files, because a key of them has loaded code in spite of every flag.
 
-    ``config.json`` is opened by all consumers of transformers, so a finding in it refuses them all.
+    ``config.json`` is opened by all consumers of transformers, so a finding in it refuses them all; so does one in a
+    configuration for some releases, and in any file that a configuration names.
     """
     refused: dict[Consumer, CodeFinding] = {}
     for finding in findings:
         if finding.danger is not Danger.BYPASS:
             continue
+        for_all = finding.name == "config.json" or finding.name in named or is_versioned_config(finding.name)
         for consumer in Consumer:
-            if finding.name == "config.json" or finding.name in KNOWN_NAMES[consumer]:
+            if for_all or finding.name in KNOWN_NAMES[consumer]:
                 refused.setdefault(consumer, finding)
     return refused
 
 
 def _broken(consumer: Consumer, configs: Configs) -> str:
     """Return which file of ``consumer`` cannot be parsed, and why; empty if all can."""
-    mine = KNOWN_NAMES[consumer] | {"config.json"}
+    mine = KNOWN_NAMES[consumer] | {"config.json"} | _named(configs, _NAMES_CONFIGS)
     return next((f"{name}: {why}" for name, why in configs.broken.items() if name in mine), "")
+
+
+def _named(configs: Configs, *keys: str) -> frozenset[str]:
+    """Return the files that configurations name in the lists ``keys``."""
+    lists = [value.get(key) for value in configs.parsed.values() if isinstance(value, dict) for key in keys]
+    texts = [text for each in lists if isinstance(each, list) for text in each if isinstance(text, str)]
+    return frozenset(posixpath.normpath(text) for text in texts)
 
 
 def _clean(text: str) -> str:
