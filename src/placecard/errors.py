@@ -95,6 +95,7 @@ class Code(StrEnum):
     HARVEST_TRUNCATED = "HARVEST_TRUNCATED"
     SIBLING_UNREADABLE = "SIBLING_UNREADABLE"
     FILE_UNAVAILABLE = "FILE_UNAVAILABLE"
+    FILE_LEFT_OUT = "FILE_LEFT_OUT"
     REQUIRED_FILE_MISSING = "REQUIRED_FILE_MISSING"
     CONSUMER_FAILED = "CONSUMER_FAILED"
     CONSUMER_PANICKED = "CONSUMER_PANICKED"
@@ -265,6 +266,7 @@ MEANINGS: Final[dict[Code, Meaning]] = {
     Code.HARVEST_TRUNCATED: Meaning(_A, "A sibling directory holds more than the bounds allow; the rest was not taken.", "Raise --harvest-files or --harvest-bytes, or publish from a clean directory."),
     Code.SIBLING_UNREADABLE: Meaning(_A, "A sibling exists and could not be read.", "Give this user read permission, or let the worker self-host."),
     Code.FILE_UNAVAILABLE: Meaning(_A, "A file that the card advertises could not be had from any source.", "Restart a worker that self-hosts it, or mount its directory."),
+    Code.FILE_LEFT_OUT: Meaning(_A, "The model directory has a file that its publisher could not take: a link out of it, unreadable, or no regular file.", "Put the file itself in its place, readable for the publisher's user, and publish again."),
     Code.REQUIRED_FILE_MISSING: Meaning(_A, "A consumer needs a file that neither the card nor any sibling directory has.", "Add the file to the worker's model directory and publish again."),
     Code.CONSUMER_FAILED: Meaning(_A, "A consumer opened the directory and failed.", "Open the directory with the consumer on the worker; mend the file it names, and publish again."),
     Code.CONSUMER_PANICKED: Meaning(_A, "A file made a consumer panic; the model is quarantined, others are not touched.", "Do not trust this model's files; replace the file and publish again."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +13,17 @@ import msgspec
 from anyio import to_thread
 
 from placecard.admission import Configs, Loader, LoadReport, State, code_keys, judge, needs, read_configs, unmet
-from placecard.card import MAX_FILES, Card, CheckedFile, LeftOut, Role, Serving, digest_stream
-from placecard.errors import AdmissionError, Code, SourceError, UsageError
+from placecard.admission.losses import losses
+from placecard.card import Card, CheckedFile, LeftOut, Role, Serving, digest_stream
+from placecard.errors import AdmissionError, CardDefectsError, CardError, Code, SourceError, UsageError
 from placecard.publisher.context import context_length
-from placecard.publisher.selection import MAX_TOTAL_BYTES, Selection, select
-from placecard.source import Entry, Walk, walk
+from placecard.publisher.selection import MAX_TOTAL_BYTES, Selection, bounded, look, select
+from placecard.publisher.staging import staged
+from placecard.source import Entry
 from placecard.telemetry import Degraded, Observe, StageEnded, StageStarted, ignore
 
 _PARALLEL: Final = 4
+_CONFIGURATIONS: Final = frozenset({"config.json", "params.json"})
 
 Digester = Callable[[Path], tuple[str, int]]
 """Reads the file at a path once, and returns its digest and size in bytes. It may keep the bytes while at it."""
@@ -85,18 +86,19 @@ async def build_card(
         CardError: ``CARD_RANGE``; the configuration states a context length that is no length.
         SourceError: A file cannot be read, or changed while it was read, twice.
     """
-    found = await to_thread.run_sync(_walk, directory)
-    chosen = await to_thread.run_sync(select, found, template, max_total_bytes)
+    chosen = await to_thread.run_sync(_choose, directory, template, max_total_bytes)
+    taken = frozenset(chosen.names)
+    outside = {each.name: each for each in (*left_out, *chosen.left_out) if each.name not in taken}
+    _check_configuration(chosen, outside)
     seconds: dict[str, float] = {}
     with _stage(name, "hash", len(chosen.entries), seconds, observe):
         checked = await _hash_all(chosen.entries, digester or digest_file)
-    with tempfile.TemporaryDirectory(prefix="placecard-build-") as stage:
-        await to_thread.run_sync(_link, chosen, Path(stage))
-        configs = await to_thread.run_sync(read_configs, Path(stage), chosen.metadata_names)
+    async with staged(chosen) as stage:
+        configs = await to_thread.run_sync(read_configs, stage, chosen.metadata_names)
         load = None
         if loader is not None:
             with _stage(name, "load test", 0, seconds, observe):
-                load = await _load(loader, Path(stage))
+                load = await _load(loader, stage)
     readers = load.readers if load is not None else {}
     files = tuple(
         CheckedFile(
@@ -109,15 +111,14 @@ async def build_card(
         )
         for file in chosen.names
     )
-    outside = {each.name: each for each in (*left_out, *chosen.left_out) if each.name not in checked}
     card = Card(
         name=name,
         origin=origin,
         files=files,
-        left_out=tuple(outside[name] for name in sorted(outside)),
+        left_out=bounded(outside.values()),
         serving=_serving(serving or Serving(), configs),
     )
-    return card, _report(card, chosen, configs, load, truncated=found.truncated, seconds=seconds)
+    return card, _report(chosen.metadata_names, tuple(outside.values()), configs, load, seconds)
 
 
 def digest_file(path: Path) -> tuple[str, int]:
@@ -139,21 +140,21 @@ def _stage(model: str, stage: str, total: int, seconds: dict[str, float], observ
         observe(StageEnded(model, stage, seconds[stage], ok=ok))
 
 
-def _walk(directory: Path) -> Walk:
-    found = walk(directory, max_files=MAX_FILES)
-    if found.problem is not None:
-        if directory.is_file():
-            raise UsageError(
-                Code.USAGE, "is a file, not a model directory", subject=str(directory), mend="Pass its folder."
-            )
-        raise UsageError(
-            Code.USAGE, f"is not a readable directory: {found.problem.detail}", subject=str(directory),
-            mend="Pass the directory that holds config.json; it must exist and be readable on this host.",
-        )  # fmt: skip
+def _choose(directory: Path, template: Path | None, max_total_bytes: int) -> Selection:
+    found = look(directory)
     if not found.files:
         mend = "Wait until the download is complete, or pass the directory that holds config.json."
         raise UsageError(Code.USAGE, "holds no file", subject=str(directory), mend=mend)
-    return found
+    return select(found, template, max_total_bytes)
+
+
+def _check_configuration(chosen: Selection, outside: Mapping[str, LeftOut]) -> None:
+    """Tell of a configuration that is there and cannot be taken, before anything is read."""
+    if _CONFIGURATIONS.isdisjoint(chosen.names) and (found := sorted(_CONFIGURATIONS & outside.keys())):
+        left = outside[found[0]]
+        mend = next((fact.mend for fact in losses([left])), None)
+        detail = f"cannot be taken: {left.reason}; a card needs it"
+        raise CardDefectsError([CardError(Code.CARD_INCOMPLETE, detail, subject=left.name, mend=mend)])
 
 
 async def _hash_all(entries: Sequence[Entry], digester: Digester) -> dict[str, tuple[str, int]]:
@@ -201,17 +202,6 @@ async def _load(loader: Loader, stage: Path) -> LoadReport:
         return LoadReport(unavailable=error.detail)
 
 
-def _link(chosen: Selection, stage: Path) -> None:
-    """Lay out ``stage`` as front ends will have it: the files of the card under their names, no weights and no code."""
-    taken = frozenset(chosen.metadata_names)
-    for entry in chosen.entries:
-        if entry.name not in taken:
-            continue
-        link = stage / entry.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(entry.real, link)  # noqa: PTH211 - the path may hold what pathlib would fold
-
-
 def _serving(serving: Serving, configs: Configs) -> Serving:
     if serving.context_length is not None:
         return serving
@@ -219,35 +209,23 @@ def _serving(serving: Serving, configs: Configs) -> Serving:
 
 
 def _report(
-    card: Card,
-    chosen: Selection,
+    names: tuple[str, ...],
+    outside: tuple[LeftOut, ...],
     configs: Configs,
     load: LoadReport | None,
-    *,
-    truncated: bool,
     seconds: Mapping[str, float],
 ) -> BuildReport:
     """Judge the directory as a front end will that gets all of the card; its code never gets there."""
-    names = chosen.metadata_names
-    hints = {each.name: f"the directory has it, left out ({each.reason})" for each in card.left_out}
+    hints = {each.name: f"the directory has it, left out ({each.reason})" for each in outside}
     lacking = unmet(needs(configs.parsed, names, {}), names, hints=hints)
     verdict = judge(lacking, load, code_keys(configs.parsed))
-    degraded = list(verdict.degraded)
-    if truncated or any(each.reason == "budget" for each in chosen.left_out):
-        degraded.append(_over_bounds(chosen))
-    state = State.DEGRADED if degraded and verdict.state is State.READY else verdict.state
+    told = {fact.missing for fact in verdict.degraded if fact.missing}
+    lost = tuple(fact for fact in losses(outside, held=names) if fact.missing not in told)
     return BuildReport(
-        state=state,
-        degraded=tuple(degraded),
+        state=State.DEGRADED if lost and verdict.state is State.READY else verdict.state,
+        degraded=(*verdict.degraded, *lost),
         errors=verdict.errors,
         notices=verdict.notices,
         load=load,
         seconds=seconds,
     )
-
-
-def _over_bounds(chosen: Selection) -> Degraded:
-    left = [each.name for each in chosen.left_out if each.reason == "budget"]
-    detail = f"the directory is over the bounds of a card; left out: {', '.join(left[:5]) or 'what lies deepest'}"
-    mend = "Publish from a directory that holds the model alone."
-    return Degraded(Code.HARVEST_TRUNCATED, "", left[0] if left else "", detail, mend)

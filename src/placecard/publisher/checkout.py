@@ -10,9 +10,10 @@ from typing import BinaryIO, Protocol
 import anyio
 from anyio import to_thread
 
-from placecard.card import MAX_FILES, HubUri, Kind, LeftOut, check_name, kind_of
+from placecard.admission.losses import BUDGET
+from placecard.card import MAX_FILES, HubUri, Kind, LeftOut, assign_slots, check_name, kind_of
 from placecard.errors import CardError, Code, PlacecardError, StoreError, UsageError, VerificationError
-from placecard.publisher.selection import MAX_FILE_BYTES, MAX_TOTAL_BYTES
+from placecard.publisher.selection import MAX_FILE_BYTES, MAX_TOTAL_BYTES, rank
 from placecard.source import CommitVerifier, HubFile, Source
 
 
@@ -76,14 +77,15 @@ async def checkout(hub: Hub, repo: str, revision: str | None, into: Path) -> Che
 
 
 def _choose(listing: tuple[HubFile, ...]) -> tuple[list[HubFile], tuple[LeftOut, ...]]:
-    """Sort a listing: weights, hidden files, unsafe names and what is over the bounds are left out."""
+    """Sort a listing: weights, hidden files, unsafe names and what is over the bounds, least needed, are left out."""
     wanted: list[HubFile] = []
     left_out: list[LeftOut] = []
     total = MAX_TOTAL_BYTES
-    for file in sorted(listing, key=lambda file: ("/" in file.name, file.size, file.name)):
+    roles = assign_slots(file.name for file in listing)
+    for file in sorted(listing, key=lambda file: rank(file.name, file.size, roles)):
         reason = _reason(file)
         if not reason and (len(wanted) >= MAX_FILES or file.size > total):
-            reason = "budget"
+            reason = BUDGET
         if reason:
             left_out.append(LeftOut(ascii(file.name)[1:-1] if reason == "unsafe name" else file.name, reason))
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from placecard.card import LeftOut, file_uri, parse_repo
 from placecard.publisher.checkout import checkout
+from placecard.publisher.scratch import scratch
 from placecard.source import HubSource
 
 
@@ -51,6 +51,6 @@ async def model_origin(model: str, hub: HubSource) -> AsyncGenerator[ModelOrigin
         yield ModelOrigin(directory, directory.name, str(directory), lambda name: (file_uri(str(directory / name)),))
         return
     repo, revision = parse_repo(model)
-    with tempfile.TemporaryDirectory(prefix="placecard-publish-") as folder:
-        found = await checkout(hub, repo, revision, Path(folder))
+    with scratch("publish") as folder:
+        found = await checkout(hub, repo, revision, folder)
         yield ModelOrigin(found.directory, repo, found.origin, found.sources, found.left_out)

@@ -97,3 +97,13 @@ async def test_what_the_hub_says_is_raised_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as raised:
         await checkout(FakeHub({}), "acme/tiny", "gone", tmp_path / "into")
     assert raised.value.code is Code.HUB_REVISION_GONE
+
+
+async def test_row35_a_flood_of_small_files_pushes_out_no_slot(tmp_path: Path) -> None:
+    files = {f"a{number:04}.txt": b"x" for number in range(1200)}
+    hub = FakeHub(
+        files | {"config.json": b"{}" * 9, "tokenizer.json": b"{}" * 400, "preprocessor_config.json": b"{}" * 9}
+    )
+    found = await checkout(hub, "acme/tiny", None, tmp_path)
+    assert {"config.json", "tokenizer.json", "preprocessor_config.json"} <= set(hub.opened)
+    assert (len(hub.opened), len(found.left_out)) == (1024, 179)
