@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from anyio import to_thread
 
-from placecard.card import HubUri, LeftOut, Role
-from placecard.errors import MEANINGS, Code, PlacecardError, StoreError, VerificationError
-from placecard.resolver.harvest import Harvest, skip_reason
+from placecard.card import HubUri, Role
+from placecard.errors import Code, PlacecardError, StoreError, VerificationError
+from placecard.resolver.harvest import Harvest, truncated
 from placecard.resolver.plan import HubPin
 from placecard.resolver.settings import Budget
+from placecard.resolver.spoken_for import SpokenFor
 from placecard.source import CommitVerifier, HubFile, HubSource
-from placecard.store import Entry, Lease, Origin, Proof, Store
+from placecard.store import Blob, Entry, Lease, Origin, Proof, Store
 from placecard.telemetry import Degraded
 
 Listing = dict[str, Any]
 """Remembered between resolves: ``{"repo", "commit", "files": [{"name", "size", "git_sha1", "sha256", "digest"}]}``."""
+
+
+class _Row(msgspec.Struct, omit_defaults=True):
+    name: str
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    git_sha1: str
+    sha256: str | None
+    digest: Annotated[str, msgspec.Meta(pattern=r"^blake3:[0-9a-f]{64}\Z")] | None = None
+
+
+class _Rows(msgspec.Struct):
+    repo: str
+    commit: str
+    files: list[_Row]
 
 
 @dataclass(frozen=True)
@@ -38,65 +54,81 @@ class HubSiblings:
         Args:
             taken: Keys of names that are spoken for, to the reason.
             remembered: What ``note`` was given by an earlier resolve.
+            note: Is given what there is to remember, if that is new and the store can be written.
         """
         result = Harvest()
-        listing = remembered
-        if listing is None or (listing.get("repo"), listing.get("commit")) != (pin.repo, pin.commit):
-            try:
-                listing = await self._list(pin)
-            except PlacecardError as error:
-                result.degraded.append(_unlisted(pin, error))
-                return result
+        try:
+            rows = _recall(remembered, pin) or await self._list(pin)
+        except PlacecardError as error:
+            result.lose(_unlisted(pin, error))
+            return result
+        await self._all(pin, rows, SpokenFor(taken), result)
+        if self.store.writable and (listing := msgspec.to_builtins(rows)) != remembered:
+            note(listing)
+        return result
+
+    async def _all(self, pin: HubPin, rows: _Rows, names: SpokenFor, result: Harvest) -> None:
         count = total = 0
-        for known in listing["files"]:
-            file = HubFile(known["name"], known["size"], known["git_sha1"], known["sha256"])
-            reason = skip_reason(file.name, taken=taken)
-            if reason == "advertised":
+        for row in rows.files:
+            if names.advertised(row.name):
                 continue
-            if reason is None and (count >= self.budget.harvest_files or total + file.size > self.budget.harvest_bytes):
-                detail = f"hf://{pin.repo}@{pin.commit} holds more than the bounds"
-                mend = MEANINGS[Code.HARVEST_TRUNCATED].mend
-                result.degraded.append(Degraded(Code.HARVEST_TRUNCATED, "", file.name, detail, mend))
-                break
-            if reason is not None:
-                result.left_out.append(LeftOut(file.name, reason))
+            if (reason := names.why_not(row.name)) is not None:
+                result.leave_out(row.name, reason)
                 continue
-            count, total = count + 1, total + file.size
+            uri = HubUri(pin.repo, pin.commit, row.name)
+            if count >= self.budget.harvest_files:
+                result.lose(truncated(f"hf://{pin.repo}@{pin.commit} holds more than {count} files", row.name))
+                return
+            if total + row.size > self.budget.harvest_bytes:
+                result.list(row.name, "over the bounds")
+                bound = f"{row.size} bytes, which is more than is left of {self.budget.harvest_bytes}"
+                result.lose(truncated(f"{uri} has {bound}", row.name))
+                continue
+            names.take(row.name)
+            count, total = count + 1, total + row.size
             try:
-                result.entries.append(await self._one(pin, file, known))
+                result.entries.append(await self._one(uri, row))
             except StoreError:
                 raise
             except PlacecardError as error:
-                result.degraded.append(Degraded(error.code, "", file.name, str(error), error.mend))
-        note(listing)
-        return result
+                result.lose(Degraded(error.code, "", row.name, str(error), error.mend))
 
-    async def _list(self, pin: HubPin) -> Listing:
+    async def _list(self, pin: HubPin) -> _Rows:
         files = await self.hub.listing(pin.repo, pin.commit)
-        rows = [{"name": f.name, "size": f.size, "git_sha1": f.git_sha1, "sha256": f.sha256} for f in files]
-        return {"repo": pin.repo, "commit": pin.commit, "files": rows}
+        return _Rows(pin.repo, pin.commit, [_Row(f.name, f.size, f.git_sha1, f.sha256) for f in files])
 
-    async def _one(self, pin: HubPin, file: HubFile, known: dict[str, Any]) -> Entry:
-        """Return one sibling as an entry, and remember its digest in ``known``."""
-        uri = HubUri(pin.repo, pin.commit, file.name)
+    async def _one(self, uri: HubUri, row: _Row) -> Entry:
+        """Return one sibling as an entry, and remember its digest in ``row``."""
         blob = None
-        if isinstance(digest := known.get("digest"), str):
-            self.lease.pin(digest)
-            blob = self.store.find(digest, file.size)
+        if row.digest is not None:
+            self.lease.pin(row.digest)
+            blob = self.store.find(row.digest, row.size)
         if blob is None:
-            verifier = CommitVerifier(file)
-            async with self.hub.open(uri) as chunks:
-                limit = self.budget.harvest_bytes
-                with self.store.ingest(digest=None, size=file.size, limit_bytes=limit, lease=self.lease) as ingest:
-                    async for chunk in chunks:
-                        await to_thread.run_sync(ingest.write, chunk)
-                        verifier.feed(chunk)
-                    if not verifier.matches():
-                        detail = f"the bytes are not those of the commit ({file.sha256 or file.git_sha1})"
-                        raise VerificationError(Code.DIGEST_MISMATCH, detail, subject=str(uri))
-                    blob = await to_thread.run_sync(ingest.commit)
-        known["digest"] = blob.digest
-        return Entry(file.name, blob.digest, blob.size, Role.EXTRA.value, Proof.COMMIT, Origin.HUB, str(uri), ())
+            blob = await self._fetch(uri, HubFile(row.name, row.size, row.git_sha1, row.sha256))
+            row.digest = blob.digest
+        return Entry(row.name, blob.digest, blob.size, Role.EXTRA.value, Proof.COMMIT, Origin.HUB, str(uri), ())
+
+    async def _fetch(self, uri: HubUri, file: HubFile) -> Blob:
+        verifier = CommitVerifier(file)
+        async with self.hub.open(uri) as chunks:
+            limit = self.budget.harvest_bytes
+            with self.store.ingest(digest=None, size=file.size, limit_bytes=limit, lease=self.lease) as ingest:
+                async for chunk in chunks:
+                    await to_thread.run_sync(ingest.write, chunk)
+                    verifier.feed(chunk)
+                if not verifier.matches():
+                    detail = f"the bytes are not those of the commit ({file.sha256 or file.git_sha1})"
+                    raise VerificationError(Code.DIGEST_MISMATCH, detail, subject=str(uri))
+                return await to_thread.run_sync(ingest.commit)
+
+
+def _recall(remembered: Listing | None, pin: HubPin) -> _Rows | None:
+    """Return the remembered listing; None if there is none of this commit, or it is not well formed."""
+    try:
+        rows = msgspec.convert(remembered, _Rows)
+    except msgspec.ValidationError:
+        return None
+    return rows if (rows.repo, rows.commit) == (pin.repo, pin.commit) else None
 
 
 def _unlisted(pin: HubPin, error: PlacecardError) -> Degraded:

@@ -9,9 +9,9 @@ from placecard.source.base import Source, TransferError
 from placecard.source.http import HttpSource
 from placecard.source.hub import HubSource
 from placecard.source.hub_cache import HubSnapshot, default_hub_cache
-from placecard.source.listing import Entry, Reason, Walk, walk
+from placecard.source.listing import Entry, Reason, Walk, identity_of, walk
 from placecard.source.local import LocalSource
-from placecard.source.proof import CommitVerifier, HubFile, commit_matches
+from placecard.source.proof import CommitVerifier, HubFile, cached_file, commit_matches
 
 __all__ = [
     "DEFAULT_RANGES",
@@ -27,8 +27,10 @@ __all__ = [
     "Source",
     "TransferError",
     "Walk",
+    "cached_file",
     "commit_matches",
     "default_hub_cache",
+    "identity_of",
     "walk",
     "why_forbidden",
 ]

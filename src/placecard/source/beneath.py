@@ -1,8 +1,9 @@
 """Opening paths beneath trusted roots, one component at a time, so that no link and no ``..`` leads out.
 
-Every component is opened relative to the descriptor of its parent and never followed by the kernel. A link is read and
-followed here, by hand, and its target must again lie beneath a root. A component that is swapped for a link between two
-steps is therefore seen as a link, never walked through.
+Every component, those of the root itself included, is opened relative to the descriptor of its parent and never
+followed by the kernel. A link is read and followed here, by hand, and its target must again lie beneath a root. A
+component that is swapped for a link between two steps is therefore seen as a link, never walked through; and a root is
+resolved once and never again, so that what takes its place later is not taken for it.
 """
 
 from __future__ import annotations
@@ -45,11 +46,21 @@ class Beneath:
     Args:
         roots: Directories that paths may name; resolved once, here, so a root may itself be reached through links.
         targets: Directories that links may lead into although no path may name them.
+        resolved: The paths hold no links: they are taken as they are, and nothing else may be reached.
     """
 
-    def __init__(self, roots: Sequence[Path], targets: Sequence[Path] = ()) -> None:
-        self._named = _aliases(roots)
-        self._reached = {**_aliases([*targets, *(blobs for root in roots for blobs in hub_blobs(root))]), **self._named}
+    def __init__(self, roots: Sequence[Path], targets: Sequence[Path] = (), *, resolved: bool = False) -> None:
+        self._named = _as_they_are(roots) if resolved else _aliases(roots)
+        others = _as_they_are(targets) if resolved else _aliases(targets)
+        if not resolved:
+            others |= _as_they_are([folder for root in self._named.values() for folder in hub_blobs(root)])
+        self._reached = others | self._named
+
+    def only(self, directory: Path) -> Beneath:
+        """Return what may be reached from within ``directory``, a path without links beneath these roots: itself, and
+        the blobs of its hub repository as far as these roots reach them, too."""
+        blobs = [folder for folder in hub_blobs(directory) if self._reaches(folder)]
+        return Beneath((directory,), blobs, resolved=True)
 
     def covers(self, path: Path) -> bool:
         """Whether ``path``, as written, lies beneath a root."""
@@ -62,15 +73,26 @@ class Beneath:
             SourceError: ``PATH_FORBIDDEN``, ``PATH_ESCAPE``, ``NOT_REGULAR``, ``NOT_FOUND`` or ``UNREADABLE``.
         """
         with self.find(path) as found:
-            _want_regular(found.status, path)
-            with _translated(path):
-                fd = os.open(found.name, _READ, dir_fd=found.parent)
-        try:
-            _want_regular(os.fstat(fd), path)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+            return _open_regular(found.name, found.parent, found.status, path)
+
+    def open_real(self, path: Path) -> int:
+        """Return a descriptor of the regular file at ``path``, which held no links when it was found; one that has come
+        since is refused, wherever it leads.
+
+        Raises:
+            SourceError: As for :meth:`open_file`.
+        """
+        if ".." in path.parts or not self._reaches(path):
+            raise SourceError(Code.PATH_FORBIDDEN, "lies outside every --file-root", subject=str(path))
+        with _translated(path):
+            parent = _descend(path.parent)
+            try:
+                status = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    raise OSError(errno.ELOOP, "swapped")
+                return _open_regular(path.name, parent, status, path)
+            finally:
+                os.close(parent)
 
     def open_directory(self, path: Path) -> tuple[int, Path]:
         """Return a descriptor of the directory at ``path``, open for listing, and its path without links.
@@ -101,6 +123,9 @@ class Beneath:
         finally:
             os.close(found.parent)
 
+    def _reaches(self, path: Path) -> bool:
+        return any(path.is_relative_to(real) for real in self._reached.values())
+
     def _follow(self, path: Path) -> Found:
         parts = path.parts
         for _ in range(MAX_HOPS + 1):
@@ -116,7 +141,7 @@ class Beneath:
         if place is None:
             raise SourceError(Code.PATH_ESCAPE, "leads out of its root by a link", subject=str(path))
         root, rest = place
-        real, fd = root, os.open(root, _PASS & ~os.O_NOFOLLOW)
+        real, fd = root, _descend(root)
         try:
             for index, part in enumerate(rest):
                 left = rest[index + 1 :]
@@ -128,7 +153,7 @@ class Beneath:
                 if not left:
                     found, fd = Found(fd, part, real / part, status), -1
                     return found
-                deeper = _enter(part, fd, status)
+                deeper = _enter(part, fd)
                 os.close(fd)
                 real, fd = real / part, deeper
             found, fd = Found(fd, ".", real, os.fstat(fd)), -1
@@ -138,19 +163,47 @@ class Beneath:
                 os.close(fd)
 
 
-def _enter(part: str, parent: int, status: os.stat_result) -> int:
-    if not stat.S_ISDIR(status.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory should")
+def _descend(directory: Path) -> int:
+    """Return a descriptor of ``directory``, a path without links; a link that has come since is not followed."""
+    fd = os.open(directory.anchor, _PASS)
+    for part in directory.parts[1:]:
+        try:
+            deeper = _enter(part, fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
+
+
+def _enter(part: str, parent: int) -> int:
     try:
         return os.open(part, _PASS, dir_fd=parent)
-    except NotADirectoryError as error:  # it was a directory a moment ago
-        raise OSError(errno.ELOOP, "swapped") from error
+    except NotADirectoryError as error:
+        if stat.S_ISLNK(os.stat(part, dir_fd=parent, follow_symlinks=False).st_mode):  # it was a directory once
+            raise OSError(errno.ELOOP, "swapped") from error
+        raise
+
+
+def _open_regular(name: str, parent: int, status: os.stat_result, path: Path) -> int:
+    """Return a descriptor of the file called ``name``; what ``status`` shows to be none is not even opened."""
+    _want_regular(status, path)
+    with _translated(path):
+        fd = os.open(name, _READ, dir_fd=parent)
+    try:
+        _want_regular(os.fstat(fd), path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def hub_blobs(directory: Path) -> tuple[Path, ...]:
-    """Return where the links of a hub snapshot lead: its repository's blobs and the cache's shared ones."""
-    real = Path(os.path.realpath(directory))
-    for at in (real, *real.parents):
+    """Return where the links of a hub snapshot lead: its repository's blobs and the cache's shared ones.
+
+    Args:
+        directory: The snapshot or a folder in it, without links.
+    """
+    for at in (directory, *directory.parents):
         repo = at.parent.parent
         if _SNAPSHOT.fullmatch("/".join(at.parts[-3:])):
             return (repo / "blobs", repo.parent / "blobs")
@@ -166,6 +219,10 @@ def _aliases(roots: Sequence[Path]) -> dict[tuple[str, ...], Path]:
         if ".." not in root.parts:
             named[root.absolute().parts] = real
     return named
+
+
+def _as_they_are(roots: Sequence[Path]) -> dict[tuple[str, ...], Path]:
+    return {root.parts: root for root in roots}
 
 
 def _locate(parts: tuple[str, ...], roots: dict[tuple[str, ...], Path]) -> tuple[Path, tuple[str, ...]] | None:

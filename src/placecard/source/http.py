@@ -35,6 +35,8 @@ class HttpSource:
         ranges: Networks that may be connected to; link-local, metadata, multicast and translated addresses never may.
         token: Bearer token of the workers; sent to addresses within ``ranges`` alone, and shown nowhere.
         token_origins: ``scheme://host:port`` of those who may have the token; everyone within ``ranges`` if None.
+        allowed_origins: ``scheme://host:port`` of all that may be asked at all, for a card may name what nobody
+            registered; everyone within ``ranges`` if None.
         connect_timeout_s: For the look-up of a name, and again for TCP and TLS.
         header_timeout_s: From the request to the end of the answer's head.
         total_timeout_s: Of waiting for one file's bytes; time that the consumer takes does not count.
@@ -51,6 +53,7 @@ class HttpSource:
         ranges: Sequence[Network] = DEFAULT_RANGES,
         token: str | None = None,
         token_origins: Collection[str] | None = None,
+        allowed_origins: Collection[str] | None = None,
         connect_timeout_s: float = 5.0,
         header_timeout_s: float = 10.0,
         total_timeout_s: float = 300.0,
@@ -63,6 +66,7 @@ class HttpSource:
         self._ranges = tuple(ranges)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._token_origins = None if token_origins is None else frozenset(token_origins)
+        self._allowed_origins = None if allowed_origins is None else frozenset(allowed_origins)
         self._connect_timeout_s = connect_timeout_s
         self._header_timeout_s = header_timeout_s
         self._new_pace: Callable[[], Pace] = lambda: Pace(min_rate_bytes_s, rate_window_s, total_timeout_s)
@@ -98,6 +102,10 @@ class HttpSource:
                 entry; ``TRUNCATED``, ``PROTOCOL_ERROR`` or ``SLOW_SOURCE`` at any time.
         """
         assert isinstance(uri, HttpUri)
+        if self._allowed_origins is not None and uri.origin not in self._allowed_origins:
+            mend = f"If this is a worker's address all the same, allow it with --worker-origin {uri.origin}."
+            detail = "no worker registered this address"
+            raise SourceError(Code.DESTINATION_FORBIDDEN, detail, subject=str(uri), mend=mend)
         if is_address(uri.host) and (why := why_forbidden(uri.host, self._ranges)):
             raise SourceError(Code.DESTINATION_FORBIDDEN, f"the address is {why}", subject=str(uri))
         async with self._turn(uri):

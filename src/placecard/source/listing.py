@@ -13,7 +13,7 @@ from typing import Final
 
 from placecard.card import Kind, LeftOut, check_name, kind_of
 from placecard.errors import CardError, Code, SourceError
-from placecard.source.beneath import Beneath, hub_blobs, kind_of_mode, problem_of
+from placecard.source.beneath import Beneath, kind_of_mode, problem_of
 
 MAX_ENTRIES: Final = 65_536
 """Directory entries looked at in one walk, whatever ``max_files`` says: weights and hidden files cost time, too."""
@@ -34,6 +34,15 @@ class Reason(StrEnum):
     TOO_DEEP = "too deep"
 
 
+Identity = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, and the times of the last change of content and of status in nanoseconds."""
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells this file from another, and from itself once it was changed."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class Entry:
     """One regular file: ``name`` is relative with ``/``, ``real`` its absolute path without links."""
@@ -46,6 +55,15 @@ class Entry:
     mtime_ns: int
     ctime_ns: int
 
+    @property
+    def identity(self) -> Identity:
+        """What changes when the file is written to, or another takes its place."""
+        return self.dev, self.ino, self.size, self.mtime_ns, self.ctime_ns
+
+    def seen_again(self, status: os.stat_result) -> Entry:
+        """Return the entry as ``status``, taken later, shows it."""
+        return Entry(self.name, self.real, *identity_of(status))
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -57,7 +75,6 @@ class Walk:
         left_out: Entries that are no files of the model; a folder that is left out stands for all below it.
         truncated: Whether more was there than the bounds allow.
         problem: Why the directory could not be listed at all; None if it was.
-        scope: Directories in which the files really are: pass them as roots to open ``Entry.real``.
     """
 
     directory: Path
@@ -65,7 +82,6 @@ class Walk:
     left_out: tuple[LeftOut, ...] = ()
     truncated: bool = False
     problem: SourceError | None = None
-    scope: tuple[Path, ...] = ()
 
 
 def walk(directory: Path, roots: Sequence[Path] | None = None, *, max_files: int, max_depth: int = 16) -> Walk:
@@ -82,17 +98,21 @@ def walk(directory: Path, roots: Sequence[Path] | None = None, *, max_files: int
     if roots is None:
         directory = Path(os.path.realpath(directory))
         roots = (directory,)
+    return walk_beneath(Beneath(roots), directory, max_files=max_files, max_depth=max_depth)
+
+
+def walk_beneath(beneath: Beneath, directory: Path, *, max_files: int, max_depth: int) -> Walk:
+    """Do as :func:`walk` does, beneath roots that were resolved before."""
     try:
-        top, real = Beneath(roots).open_directory(directory)
+        top, real = beneath.open_directory(directory)
     except SourceError as problem:
         return Walk(directory, problem=problem)
-    blobs = hub_blobs(real)
-    run = _Run(Beneath((real,), blobs), real, max_files=max_files, max_depth=max_depth)
+    run = _Run(beneath.only(real), real, max_files=max_files, max_depth=max_depth)
     try:
         run.folder(top, "", real, frozenset())
     except OSError as error:
         return Walk(real, problem=problem_of(error, directory))
-    return Walk(real, tuple(run.files), tuple(run.left_out), run.truncated, scope=(real, *blobs))
+    return Walk(real, tuple(run.files), tuple(run.left_out), run.truncated)
 
 
 @dataclass
@@ -188,8 +208,7 @@ class _Run:
                 self.truncated = True
                 return
             self.counted += 1
-        times = status.st_mtime_ns, status.st_ctime_ns
-        self.files.append(Entry(name, real, status.st_dev, status.st_ino, status.st_size, *times))
+        self.files.append(Entry(name, real, *identity_of(status)))
 
     def _leave_out(self, name: str, reason: Reason) -> None:
         if len(self.left_out) >= max(self.max_files, 1024):

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from placecard.card import FileUri, Uri
 from placecard.source.beneath import Beneath, problem_of
-from placecard.source.listing import Walk, walk
+from placecard.source.listing import Entry, Walk, walk_beneath
 
 CHUNK_BYTES: Final = 1 << 20
 
@@ -30,12 +30,34 @@ class LocalSource:
     """
 
     def __init__(self, roots: Sequence[Path], *, targets: Sequence[Path] = ()) -> None:
-        self._roots = tuple(roots)
         self._beneath = Beneath(roots, targets)
 
     def walk(self, directory: Path, *, max_files: int, max_depth: int = 16) -> Walk:
         """Return what ``directory`` holds, if it really lies beneath a root; see :func:`~placecard.source.walk`."""
-        return walk(directory, self._roots, max_files=max_files, max_depth=max_depth)
+        return walk_beneath(self._beneath, directory, max_files=max_files, max_depth=max_depth)
+
+    def identify(self, directory: Path) -> tuple[int, int]:
+        """Return device and inode of ``directory``, whatever path leads to it; outside the roots nothing is looked at.
+
+        Raises:
+            SourceError: As for :meth:`open_fd`; ``NOT_REGULAR`` if it is no directory.
+        """
+        fd, _ = self._beneath.open_directory(directory)
+        try:
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return status.st_dev, status.st_ino
+
+    def reopen(self, entry: Entry) -> int:
+        """Return a descriptor of a file that :meth:`walk` listed, which the caller closes; no link is followed.
+
+        It may be another file by now, which ``entry.identity`` tells.
+
+        Raises:
+            SourceError: As for :meth:`open_fd`.
+        """
+        return self._beneath.open_real(entry.real)
 
     def covers(self, path: Path) -> bool:
         """Whether ``path``, as written, lies beneath a root; nothing is read."""

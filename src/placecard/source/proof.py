@@ -6,6 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from placecard.source.beneath import hub_blobs
+from placecard.source.listing import Entry
 
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,6 +59,23 @@ class CommitVerifier:
 def commit_matches(file: HubFile, *, size: int, git_sha1: str | None = None, sha256: str | None = None) -> bool:
     """Whether digests computed elsewhere are those of ``file``; the one that the hub pins must be among them."""
     return size == file.size and (sha256 == file.sha256 if file.sha256 else git_sha1 == file.git_sha1)
+
+
+def cached_file(entry: Entry, snapshot: Path) -> HubFile | None:
+    """Return what the hub's client wrote down of ``entry`` when it put it into its cache; None if it did not.
+
+    It calls a blob by the ETag that the hub gave for the file at the snapshot's commit. That is the word of whoever may
+    write the cache, so it proves something only in the operator's own cache: the caller must know that ``snapshot`` is
+    in there, for anybody can lay out such folders elsewhere.
+
+    Args:
+        snapshot: The directory of one commit, without links.
+    """
+    etag = entry.real.name
+    large, small = _SHA256.fullmatch(etag), _SHA1.fullmatch(etag)
+    if entry.real.parent not in hub_blobs(snapshot)[:1] or not (large or small):
+        return None
+    return HubFile(entry.name, entry.size, etag, etag if large else None)
 
 
 def etag_matches(etag: str, size: int, chunks: Iterable[bytes]) -> bool | None:

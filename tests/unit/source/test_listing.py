@@ -60,11 +60,11 @@ def test_a_hub_snapshot_is_listed_through_its_links(tmp_path: Path) -> None:
     found = walk(snapshot, max_files=100)
     assert names(found) == ["config.json", "tokenizer.json"]
     assert found.left_out == ()
-    source = LocalSource(found.scope)
+    source = LocalSource([snapshot])
     contents = []
     for entry in found.files:
         assert not entry.real.is_symlink()
-        with os.fdopen(source.open_fd(entry.real), "rb") as file:
+        with os.fdopen(source.reopen(entry), "rb") as file:
             contents.append(file.read())
     assert contents == [b"own", b"shared"]
 
@@ -103,6 +103,50 @@ def test_row34_links_of_one_hub_repository_do_not_reach_another(tmp_path: Path) 
     (snapshot / "refs").symlink_to("../../refs")
     found = walk(snapshot, max_files=100)
     assert reasons(found) == {"stolen": Reason.ESCAPES, "refs": Reason.ESCAPES}
+
+
+def test_row34_blobs_that_are_a_link_out_of_the_root_are_not_the_cache_s(tmp_path: Path) -> None:
+    snapshot = tmp_path / "root" / "models--org--name" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(b"secret")
+    (snapshot.parent.parent / "blobs").symlink_to(tmp_path / "outside")
+    (tmp_path / "root" / "blobs").symlink_to(tmp_path / "outside")
+    (snapshot / "own.json").symlink_to("../../blobs/secret")
+    (snapshot / "shared.json").symlink_to("../../../blobs/secret")
+    for source in (LocalSource([tmp_path / "root"]), LocalSource([snapshot])):
+        found = source.walk(snapshot, max_files=9)
+        assert found.files == ()
+        assert set(reasons(found)) == {"own.json", "shared.json"}
+
+
+def test_row34_shared_blobs_outside_of_the_root_are_not_reached(tmp_path: Path) -> None:
+    snapshot = hub_cache(tmp_path / "hub")
+    repository = snapshot.parent.parent
+    found = LocalSource([repository]).walk(snapshot, max_files=9)
+    assert names(found) == ["config.json"]
+    assert reasons(found) == {"tokenizer.json": Reason.ESCAPES}
+
+
+def test_row34_a_directory_swapped_for_a_link_during_the_walk_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, outside = tmp_path / "root" / "m", tmp_path / "outside"
+    for folder in (model / "sub", outside / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "shadow.json").write_bytes(b"secret" if folder.parent == outside else b"decoy")
+    real = os.scandir
+
+    def list_then_swap(fd: int) -> object:
+        if not model.is_symlink():
+            model.rename(tmp_path / "root" / "m-old")
+            model.symlink_to(outside)
+        return real(fd)
+
+    monkeypatch.setattr("placecard.source.listing.os.scandir", list_then_swap)
+    found = LocalSource([tmp_path / "root"]).walk(model, max_files=9)
+    assert found.files == ()
+    assert reasons(found) == {"sub": Reason.ESCAPES}
 
 
 def test_row34_what_is_no_file_is_left_out(tmp_path: Path) -> None:

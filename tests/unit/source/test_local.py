@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from placecard.card import FileUri
 from placecard.errors import Code, SourceError
-from placecard.source import LocalSource
+from placecard.source import LocalSource, identity_of
 from placecard.source.beneath import MAX_HOPS
 from tests.unit.source.tools import at, code, failure, read
 
@@ -385,3 +386,101 @@ def test_covers_looks_at_the_text_alone(root: Path, tmp_path: Path) -> None:
     source = LocalSource([root])
     assert source.covers(root / "no" / "such")
     assert not source.covers(tmp_path / "outside")
+
+
+# What takes a place later is not taken for what was there.
+
+
+def swap_for_link(place: Path, target: Path) -> None:
+    place.rename(place.with_name(place.name + "-old"))
+    place.symlink_to(target)
+
+
+def test_row25_a_root_that_is_swapped_for_a_link_later_is_not_followed(root: Path, tmp_path: Path) -> None:
+    (root / "sub" / "secret").write_bytes(b"own")
+    source = LocalSource([root, root / "sub"])
+    swap_for_link(root / "sub", tmp_path / "outside")
+    for look in (lambda: source.open_fd(root / "sub" / "secret"), lambda: source.identify(root / "sub")):
+        with pytest.raises(SourceError) as caught:
+            look()
+        assert caught.value.code is Code.PATH_ESCAPE
+    found = source.walk(root / "sub", max_files=9)
+    assert found.files == () and found.problem is not None and found.problem.code is Code.PATH_ESCAPE
+
+
+def test_row25_a_folder_above_a_root_that_is_swapped_for_a_link_is_not_followed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside" / "config.json").write_bytes(b"secret")
+    inner = root / "sub"
+    (tmp_path / "outside" / "sub").mkdir()
+    (tmp_path / "outside" / "sub" / "config.json").write_bytes(b"secret")
+    source = LocalSource([inner])
+    swap_for_link(root, tmp_path / "outside")
+    with pytest.raises(SourceError) as caught:
+        source.open_fd(inner / "config.json")
+    assert caught.value.code is Code.PATH_ESCAPE
+
+
+@pytest.mark.parametrize("swapped", ["m", "m/config.json"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_row25_a_listed_file_is_opened_again_without_following_any_link(
+    root: Path, tmp_path: Path, swapped: str, inside: bool
+) -> None:
+    other = (root if inside else tmp_path) / "other"
+    for folder in (root / "m", other):
+        folder.mkdir()
+        (folder / "config.json").write_bytes(b"secret" if folder == other else b"{}")
+    source = LocalSource([root])
+    found = source.walk(root / "m", max_files=9)
+    with os.fdopen(source.reopen(found.files[0]), "rb") as file:
+        assert file.read() == b"{}" and identity_of(os.fstat(file.fileno())) == found.files[0].identity
+    swap_for_link(root / swapped, other if swapped == "m" else other / "config.json")
+    with pytest.raises(SourceError) as caught:
+        source.reopen(found.files[0])
+    assert caught.value.code is Code.PATH_ESCAPE
+
+
+def test_row24_a_listed_file_that_became_a_pipe_is_not_opened(root: Path) -> None:
+    source = LocalSource([root])
+    found = source.walk(root / "sub", max_files=9)
+    (root / "sub" / "config.json").unlink()
+    os.mkfifo(root / "sub" / "config.json")
+    with pytest.raises(SourceError) as caught:
+        source.reopen(found.files[0])
+    assert caught.value.code is Code.NOT_REGULAR
+
+
+def test_row25_an_entry_of_another_source_is_not_opened(root: Path, tmp_path: Path) -> None:
+    foreign = LocalSource([tmp_path / "outside"]).walk(tmp_path / "outside", max_files=9).files[0]
+    dots = replace(foreign, real=root / ".." / "outside" / "secret")
+    for entry in (foreign, dots):
+        with pytest.raises(SourceError) as caught:
+            LocalSource([root]).reopen(entry)
+        assert caught.value.code is Code.PATH_FORBIDDEN
+
+
+def test_a_directory_is_the_same_by_every_path_that_leads_to_it(root: Path, tmp_path: Path) -> None:
+    (root / "alias").symlink_to("sub")
+    source = LocalSource([root])
+    status = (root / "sub").stat()
+    assert source.identify(root / "sub") == source.identify(root / "alias") == (status.st_dev, status.st_ino)
+    codes = {root / "absent": Code.NOT_FOUND, root / "sub" / "config.json": Code.NOT_REGULAR}
+    for path, expected in (codes | {tmp_path / "outside": Code.PATH_FORBIDDEN}).items():
+        with pytest.raises(SourceError) as caught:
+            source.identify(path)
+        assert caught.value.code is expected
+
+
+def test_nothing_outside_the_roots_is_looked_at(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = LocalSource([root])
+    (tmp_path / "alias").symlink_to(root)
+
+    def tell(*args: Any, **options: Any) -> Any:
+        raise AssertionError(f"looked at {args}")
+
+    monkeypatch.setattr("placecard.source.beneath.os.stat", tell)
+    monkeypatch.setattr("placecard.source.beneath.os.open", tell)
+    monkeypatch.setattr("placecard.source.beneath.os.path.realpath", tell)
+    with pytest.raises(SourceError) as caught:
+        source.identify(tmp_path / "alias")
+    assert caught.value.code is Code.PATH_FORBIDDEN
+    assert source.walk(tmp_path / "alias", max_files=9).problem is not None
