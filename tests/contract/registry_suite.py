@@ -141,7 +141,9 @@ class RegistrySuite:
         await lab.advance(lab.ttl_s * 0.6)
         assert await registry.list() == (record(2),)
 
-    @pytest.mark.parametrize("instance", ["", "x", "A" * 32, "0" * 31, "0" * 33, "../" + "0" * 29, "0" * 31 + "\n"])
+    @pytest.mark.parametrize(
+        "instance", ["", "x", "A" * 32, "0" * 32, "0" * 31, "0" * 33, "../" + "0" * 29, "0" * 31 + "\n"]
+    )
     async def test_an_unfit_instance_is_refused(self, registry: Registry, instance: str) -> None:
         with pytest.raises(DiscoveryError) as caught:
             await registry.put(dataclasses.replace(record(1), instance=instance))

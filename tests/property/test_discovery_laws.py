@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from placecard.card import Card, CheckedFile, digest_of
@@ -25,8 +25,8 @@ from tests.contract.test_registries import FileLab, MemoryLab
 
 TIMES = st.floats(0, 4e9)
 SPANS = st.floats(0.001, 1e5)
-RECORDS = st.builds(record, st.integers(0, 5), name=st.sampled_from(["a", "b"]))
-RECORD_MAPS = st.dictionaries(st.integers(0, 5), st.sampled_from(["a", "b"])).map(
+RECORDS = st.builds(record, st.integers(1, 6), name=st.sampled_from(["a", "b"]))
+RECORD_MAPS = st.dictionaries(st.integers(1, 6), st.sampled_from(["a", "b"])).map(
     lambda drawn: {record(number).instance: record(number, name=name) for number, name in drawn.items()}
 )
 
@@ -82,7 +82,7 @@ def test_a_record_with_one_value_changed_is_a_record_or_a_typed_error(where: str
 
 
 @given(
-    st.integers(0, 2**128 - 1),
+    st.integers(1, 2**128 - 1),
     st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z][a-zü ]{0,6}[a-z])?\.txt", fullmatch=True), st.binary(max_size=8)),
     st.booleans(),
     st.none() | st.sampled_from(["http://w", "https://10.0.0.1:8080", "http://[::1]:1"]),
@@ -200,6 +200,8 @@ async def test_a_registry_in_memory_is_its_model(operations: list[tuple[str, Any
 
 
 @given(OPERATIONS)
+@example([("put", record(1)), ("advance", 6.0), ("advance", 6.0)])
+@example([("put", record(1)), ("advance", 6.0), ("refresh", record(1)), ("advance", 6.0), ("advance", 3.0)])
 @settings(max_examples=40, deadline=None)
 async def test_a_registry_in_a_directory_is_its_model(operations: list[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as root, anyio.fail_after(20):

@@ -5,7 +5,7 @@ from placecard.discovery.bell import Bell
 from placecard.discovery.changes import changes
 from placecard.discovery.file import FileRegistry
 from placecard.discovery.memory import MemoryHub, MemoryRegistry
-from placecard.discovery.record import MAX_RECORD_BYTES, decode_record, encode_record
+from placecard.discovery.record import MAX_RECORD_BYTES, NO_WORKER, decode_record, encode_record
 from placecard.discovery.url import (
     DEFAULT_TTL_S,
     DiscoveryUrl,
@@ -18,6 +18,7 @@ from placecard.discovery.url import (
 __all__ = [
     "DEFAULT_TTL_S",
     "MAX_RECORD_BYTES",
+    "NO_WORKER",
     "Bell",
     "Change",
     "DiscoveryUrl",

@@ -15,8 +15,9 @@ from anyio import to_thread
 from placecard.discovery.base import Change, Record
 from placecard.discovery.bell import Bell
 from placecard.discovery.changes import changes
+from placecard.discovery.folder import TEMPORARY, FileClock, open_directory
 from placecard.discovery.record import check_instance, encode_record
-from placecard.discovery.scan import TEMPORARY, Look, Scanner, open_directory
+from placecard.discovery.scan import Look, Scanner
 from placecard.errors import Code, DiscoveryError
 from placecard.telemetry import Fallback, Observe, ignore
 
@@ -36,6 +37,7 @@ class FileRegistry:
         ttl_s: Seconds a lease lasts.
         clock: Monotonic seconds.
         inotify: False to poll, for file systems that ring for no change.
+        file_clock: What stamps the files; the file system itself if omitted.
     """
 
     def __init__(
@@ -46,13 +48,17 @@ class FileRegistry:
         observe: Observe = ignore,
         clock: Callable[[], float] = time.monotonic,
         inotify: bool = True,
+        file_clock: FileClock | None = None,
     ) -> None:
         self.ttl_s = ttl_s
         self._directory = directory
         self._observe = observe
         self._clock = clock
         self._inotify = inotify
-        self._scanner = Scanner(directory, ttl_s=ttl_s, clock=clock, grace_s=max(60.0, 6 * ttl_s))
+        self._file_clock = file_clock or FileClock()
+        self._scanner = Scanner(
+            directory, ttl_s=ttl_s, clock=clock, grace_s=max(60.0, 6 * ttl_s), file_clock=self._file_clock
+        )
         self._written: dict[str, int] = {}
         self._limiter: anyio.CapacityLimiter | None = None
 
@@ -67,12 +73,16 @@ class FileRegistry:
     async def put(self, record: Record) -> None:
         """Write ``record`` with a fresh lease; the directory is made again if it went away."""
         data = encode_record(record)
-        self._written[record.instance] = await self._in_thread(lambda: _write(self._directory, record.instance, data))
+        self._written[record.instance] = await self._in_thread(
+            lambda: _write(self._directory, record.instance, data, self._file_clock)
+        )
 
     async def refresh(self, instance: str) -> bool:
         """Touch the file of ``instance``; False if it is gone or is no longer the one that was put."""
         name = f"{check_instance(instance)}.json"
-        return await self._in_thread(lambda: _touch(self._directory, name, self._written.get(instance)))
+        return await self._in_thread(
+            lambda: _touch(self._directory, name, self._written.get(instance), self._file_clock)
+        )
 
     async def delete(self, instance: str) -> None:
         """Remove the file of ``instance``."""
@@ -152,7 +162,7 @@ def _directory(path: Path) -> int:
         return open_directory(path)
 
 
-def _write(path: Path, instance: str, data: bytes) -> int:
+def _write(path: Path, instance: str, data: bytes, clock: FileClock) -> int:
     """Write a record beside its place and rename it; return the inode, by which :func:`_touch` knows it again."""
     directory = _directory(path)
     temporary = f"{TEMPORARY}{secrets.token_hex(8)}.tmp"
@@ -163,7 +173,7 @@ def _write(path: Path, instance: str, data: bytes) -> int:
                 file.write(data)
                 file.flush()
                 os.fsync(fd)
-                os.utime(fd)  # a slow disk must not shorten the lease
+                os.utime(fd, clock.stamp())  # a slow disk must not shorten the lease
                 inode = os.fstat(fd).st_ino
             os.rename(temporary, f"{instance}.json", src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
@@ -174,7 +184,7 @@ def _write(path: Path, instance: str, data: bytes) -> int:
         os.close(directory)
 
 
-def _touch(path: Path, name: str, inode: int | None) -> bool:
+def _touch(path: Path, name: str, inode: int | None, clock: FileClock) -> bool:
     try:
         directory = open_directory(path)
     except FileNotFoundError:
@@ -182,7 +192,7 @@ def _touch(path: Path, name: str, inode: int | None) -> bool:
     try:
         if inode is not None and os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino != inode:
             return False
-        os.utime(name, dir_fd=directory, follow_symlinks=False)
+        os.utime(name, clock.stamp(), dir_fd=directory, follow_symlinks=False)
         return True
     except FileNotFoundError:
         return False

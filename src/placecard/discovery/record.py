@@ -21,6 +21,8 @@ SCHEMA: Final = 1
 MAX_RECORD_BYTES: Final = MAX_CARD_BYTES + (
     16 << 10
 )  # a card at its bound, and an envelope with keys of newer releases
+NO_WORKER: Final = "0" * 32
+"""Instance of a record that no worker wrote: a card in a file, or in the store. No registry holds one."""
 _INSTANCE = re.compile(r"[0-9a-f]{32}")
 _ABSENT: Final = object()
 
@@ -68,13 +70,13 @@ def decode_record(data: bytes) -> Record:
 
 
 def check_instance(value: object) -> str:
-    """Return ``value`` if it is an instance id: 32 lowercase hexadecimal digits.
+    """Return ``value`` if it is a worker's instance id: 32 lowercase hexadecimal digits, not all of them zero.
 
     Raises:
         DiscoveryError: ``RECORD_MALFORMED``.
     """
-    if not isinstance(value, str) or not _INSTANCE.fullmatch(value):
-        raise _malformed("$.instance", value, "32 lowercase hexadecimal digits")
+    if not isinstance(value, str) or not _INSTANCE.fullmatch(value) or value == NO_WORKER:
+        raise _malformed("$.instance", value, "32 lowercase hexadecimal digits, not all zero")
     return value
 
 

@@ -1,16 +1,13 @@
 """One look at a directory of records: which are alive, which cannot be read. Blocking, and safe to abandon in a thread.
 
-The directory is shared with whatever else writes there, so nothing in it is trusted: names are matched before
-anything is opened, and only regular files are, without following links and without waiting. What is not a record is
-stated once and passed over.
+Names are matched before anything is opened. What is not a record is stated once and passed over; how much is read is
+bounded, and shared out so that no flood hides a worker.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,19 +18,29 @@ from typing import Final
 from blake3 import blake3
 
 from placecard.discovery.base import Record
+from placecard.discovery.folder import (
+    TEMPORARY,
+    FileClock,
+    Stamp,
+    contents,
+    is_shared,
+    listing,
+    open_directory,
+    why_foreign,
+)
 from placecard.discovery.lease import lease_end
 from placecard.discovery.record import MAX_RECORD_BYTES, check_place, decode_record
+from placecard.discovery.turns import in_turn
 from placecard.errors import Code, DiscoveryError, PlacecardError
 from placecard.errors import error as error_of
 from placecard.telemetry import Fact, Fallback, RecordRejected
 
-MAX_ENTRIES: Final = 200_000
 MAX_RECORDS: Final = 10_000
+MAX_BYTES: Final = 32 << 20  # of all records together: read, they take about four times as much memory
 MAX_STATED_NAMES: Final = 64
 RACY_S: Final = (
     2.0  # the coarsest time stamps of a file system in use (FAT): a file changed so lately can change again unseen
 )
-TEMPORARY: Final = ".placecard-"
 _NAME = re.compile(r"([0-9a-f]{32})\.json")
 
 
@@ -47,22 +54,10 @@ class Look:
 
 
 @dataclass(frozen=True)
-class _Stamp:
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @staticmethod
-    def of(status: os.stat_result) -> _Stamp:
-        return _Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-@dataclass(frozen=True)
 class _Known:
     """What is known of one file. ``record`` is the last good one, also while the file holds something unreadable."""
 
-    stamp: _Stamp
+    stamp: Stamp
     digest: bytes
     record: Record | None
     end: float
@@ -73,11 +68,16 @@ class _Known:
 
 @dataclass
 class _Moment:
-    """The directory and both clocks during one look."""
+    """The directory and both clocks during one look.
+
+    Args:
+        shared: Whether the directory is shared with a group on purpose, so that other users' records count.
+    """
 
     fd: int
     now: float
     file_now: float
+    shared: bool
     facts: list[Fact] = field(default_factory=list)
 
 
@@ -89,10 +89,20 @@ class Scanner:
         ttl_s: Seconds a lease lasts.
         clock: Monotonic seconds.
         grace_s: How long an expired file is left lying before :meth:`sweep` removes it.
+        file_clock: What stamps the files.
     """
 
-    def __init__(self, directory: Path, *, ttl_s: float, clock: Callable[[], float], grace_s: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        ttl_s: float,
+        clock: Callable[[], float],
+        grace_s: float,
+        file_clock: FileClock | None = None,
+    ) -> None:
         self._directory = directory
+        self._file_clock = file_clock or FileClock()
         self._ttl_s = ttl_s
         self._clock = clock
         self._grace_s = grace_s
@@ -136,7 +146,7 @@ class Scanner:
             fd = open_directory(self._directory)
             try:
                 for name, known in old.items():
-                    if _Stamp.of(os.stat(name, dir_fd=fd, follow_symlinks=False)) == known.stamp:
+                    if Stamp.of(os.stat(name, dir_fd=fd, follow_symlinks=False)) == known.stamp:
                         os.unlink(name, dir_fd=fd)
                 for name in stray:
                     os.unlink(name, dir_fd=fd)
@@ -151,9 +161,9 @@ class Scanner:
             again = now + self._ttl_s
             self._known = {n: replace(k, end=max(k.end, again)) if k.end > since else k for n, k in self._known.items()}
             self._blind_since = None
-        moment = _Moment(fd, now, 0.0)
+        moment = _Moment(fd, now, 0.0, is_shared(os.fstat(fd)))
         moment.file_now = self._file_time(moment)
-        read = ((name, self._read(name, moment)) for name in self._names(moment))
+        read = list(self._read_within_bounds(moment))
         self._known = {name: known for name, known in read if known is not None}
         self._looked_at = now
         return self._seen(now, tuple(moment.facts))
@@ -163,11 +173,50 @@ class Scanner:
         records = {name.removesuffix(".json"): record for name, record, _ in sorted(alive, key=lambda each: each[0])}
         return Look(records, min((end for _, _, end in alive), default=None), facts)
 
+    def _read_within_bounds(self, moment: _Moment) -> Iterator[tuple[str, _Known | None]]:
+        """Yield what is known of each record, as many as the bounds allow; the rest is stated as passed over."""
+        left, passed = MAX_BYTES, list[str]()
+        found = in_turn(
+            self._stats(moment), lives=lambda name: self._lives(name, moment.now), latest=moment.file_now + RACY_S
+        )
+        if len(found) > MAX_RECORDS:
+            self._state(moment, "*", Code.CARD_TOO_LARGE, f"{len(found)} records; {MAX_RECORDS} are read")
+        for name, status in found[:MAX_RECORDS]:
+            size = min(status.st_size, MAX_RECORD_BYTES + 1)
+            if size > left:
+                passed.append(name)
+                yield name, self._known.get(name)  # what was known keeps the rest of its lease
+                continue
+            left -= size
+            yield name, self._read(name, moment)
+        if passed:
+            detail = f"{len(passed)} records passed over, {passed[0]} first: all together may have {MAX_BYTES} bytes"
+            self._state(moment, "* bytes", Code.CARD_TOO_LARGE, detail)
+
+    def _lives(self, name: str, now: float) -> bool:
+        known = self._known.get(name)
+        return known is not None and known.record is not None and known.end > now
+
+    def _stats(self, moment: _Moment) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the files that can be records of those who may write here; others are stated."""
+        for name in self._names(moment):
+            try:
+                status = os.stat(name, dir_fd=moment.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # withdrawn between the listing and now
+            except OSError as error:
+                self._state(moment, name, Code.UNREADABLE, f"{error.strerror} ({error.errno})")
+                continue
+            if why := why_foreign(status, shared=moment.shared):
+                self._state(moment, name, Code.DISCOVERY_FORBIDDEN, why)
+            else:
+                yield name, status
+
     def _names(self, moment: _Moment) -> list[str]:
-        """Return the names that can be records, known ones first, so that a flood of foreign files hides no worker."""
+        """Return the names that can be records."""
         names: list[str] = []
         temporary: dict[str, float] = {}
-        for name in _listing(moment.fd):
+        for name in listing(moment.fd):
             if _NAME.fullmatch(name):
                 names.append(name)
             elif name.startswith(TEMPORARY):
@@ -175,18 +224,15 @@ class Scanner:
             elif name.endswith(".json") and not name.startswith("."):
                 self._state(moment, name, Code.RECORD_MALFORMED, "the name is not <32 hex digits>.json")
         self._temporary = temporary
-        names.sort(key=lambda name: (name not in self._known, name))
-        if len(names) > MAX_RECORDS:
-            self._state(moment, "*", Code.CARD_TOO_LARGE, f"{len(names)} records; {MAX_RECORDS} are read")
-        return names[:MAX_RECORDS]
+        return names
 
     def _read(self, name: str, moment: _Moment) -> _Known | None:
         known = self._known.get(name)
         try:
-            stamp = _Stamp.of(os.stat(name, dir_fd=moment.fd, follow_symlinks=False))
+            stamp = Stamp.of(os.stat(name, dir_fd=moment.fd, follow_symlinks=False))
             if known is not None and known.stamp == stamp and not known.racy:
                 return known
-            stamp, data = _contents(name, moment.fd)
+            stamp, data = contents(name, moment.fd, shared=moment.shared)
             digest = blake3(data).digest()
             if known is not None and known.good and known.digest == digest:
                 record = known.record
@@ -203,7 +249,7 @@ class Scanner:
         return self._renewed(known, stamp, moment, digest, record)
 
     def _renewed(
-        self, known: _Known | None, stamp: _Stamp, moment: _Moment, digest: bytes, record: Record | None
+        self, known: _Known | None, stamp: Stamp, moment: _Moment, digest: bytes, record: Record | None
     ) -> _Known:
         racy = moment.file_now - stamp.ctime_ns / 1e9 < RACY_S
         touched = known is None or known.stamp.mtime_ns != stamp.mtime_ns
@@ -221,7 +267,7 @@ class Scanner:
     def _rejected(self, name: str, moment: _Moment, error: PlacecardError) -> _Known | None:
         """State the rejection once for each version of the file; the last good record keeps the rest of its lease."""
         try:
-            stamp = _Stamp.of(os.stat(name, dir_fd=moment.fd, follow_symlinks=False))
+            stamp = Stamp.of(os.stat(name, dir_fd=moment.fd, follow_symlinks=False))
         except OSError:
             return None
         known = self._known.get(name)
@@ -242,9 +288,9 @@ class Scanner:
         moment.facts.append(RecordRejected(ascii(name), code, detail))
 
     def _file_time(self, moment: _Moment) -> float:
-        """Return what the file system's clock says, in seconds: the stamp of a file made now and gone at once."""
+        """Return what the file system's clock says, in seconds; the reader's own where no file can be made."""
         try:
-            return _probe(moment.fd)
+            return self._file_clock.now(moment.fd)
         except FileNotFoundError:
             return time.time()  # the directory was removed just now; the listing will be empty
         except OSError as error:
@@ -253,61 +299,3 @@ class Scanner:
                 cause = f"no file can be made in {self._directory}: {error.strerror}"
                 moment.facts.append(Fallback("reader_clock_instead_of_file_system_clock", cause))
             return time.time()
-
-
-def open_directory(path: Path) -> int:
-    """Return a descriptor of the directory at ``path``, which nobody but its owner and group may write.
-
-    Raises:
-        OSError: It cannot be opened.
-        DiscoveryError: ``DISCOVERY_FORBIDDEN``; it belongs to another user, or everybody may replace files in it.
-    """
-    link = os.lstat(path)  # a link in a shared directory could lead anywhere its maker likes
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        status = os.fstat(fd)
-        if strangers := {link.st_uid, status.st_uid} - {os.geteuid(), 0}:
-            detail = f"belongs to user {strangers.pop()}"
-            raise DiscoveryError(Code.DISCOVERY_FORBIDDEN, detail, subject=str(path))
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-            detail = "every user may write to it, and it has no sticky bit"
-            raise DiscoveryError(Code.DISCOVERY_FORBIDDEN, detail, subject=str(path))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _listing(fd: int) -> Iterator[str]:
-    with os.scandir(fd) as entries:
-        for _, entry in zip(range(MAX_ENTRIES), entries, strict=False):
-            yield entry.name
-
-
-def _contents(name: str, directory: int) -> tuple[_Stamp, bytes]:
-    """Return stamp and bytes of a regular file that is small enough."""
-    before = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    if not stat.S_ISREG(before.st_mode):  # asked before opening: opening a device can do things
-        raise error_of(Code.NOT_REGULAR, "is not a regular file")
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=directory)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise error_of(Code.NOT_REGULAR, "is not a regular file")
-        data = b""
-        while len(data) <= MAX_RECORD_BYTES and (chunk := file.read(MAX_RECORD_BYTES + 1 - len(data))):
-            data += chunk
-        return _Stamp.of(status), data
-
-
-def _probe(directory: int) -> float:
-    try:
-        fd = os.open(".", getattr(os, "O_TMPFILE", 0) | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory)
-    except OSError:  # no O_TMPFILE here: macOS, network file systems
-        name = f"{TEMPORARY}{secrets.token_hex(8)}.probe"
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
-        os.unlink(name, dir_fd=directory)
-    try:
-        return os.fstat(fd).st_mtime
-    finally:
-        os.close(fd)

@@ -13,9 +13,11 @@ import pytest
 from tests.contract.registry_suite import record, rejected, watching
 
 from placecard.discovery import Change, FileRegistry, Joined, encode_record
+from placecard.discovery import folder as folder_module
 from placecard.discovery import scan as scan_module
 from placecard.discovery.bell import Bell
-from placecard.discovery.scan import MAX_STATED_NAMES, TEMPORARY, Scanner
+from placecard.discovery.folder import TEMPORARY
+from placecard.discovery.scan import MAX_STATED_NAMES, Scanner
 from placecard.errors import Code, DiscoveryError
 from placecard.telemetry import Fact, Fallback
 
@@ -207,13 +209,13 @@ async def test_row80_a_file_that_vanishes_between_listing_and_reading_is_gone(
 ) -> None:
     await registry.put(record(1))
     await registry.put(record(2))
-    real = scan_module._contents
+    real = folder_module.contents
 
-    def vanish(name: str, directory: int) -> object:
+    def vanish(name: str, directory: int, *, shared: bool) -> object:
         path_of(root, 1).unlink(missing_ok=True)
-        return real(name, directory)
+        return real(name, directory, shared=shared)
 
-    monkeypatch.setattr(scan_module, "_contents", vanish)
+    monkeypatch.setattr(scan_module, "contents", vanish)
     assert await registry.list() == (record(2),)
     assert facts == []
 
@@ -362,8 +364,8 @@ async def test_row80_a_flood_of_foreign_files_hides_no_worker(
 async def test_row80_the_number_of_entries_that_are_looked_at_is_bounded(
     registry: FileRegistry, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan_module, "MAX_ENTRIES", 10)
-    for number in range(30):
+    monkeypatch.setattr(folder_module, "MAX_ENTRIES", 10)
+    for number in range(1, 31):
         await registry.put(record(number))
     assert len(await registry.list()) == 10
 
@@ -449,8 +451,8 @@ async def test_row58_a_wall_clock_that_jumps_ends_no_lease(
     await registry.put(record(1))
     assert await registry.list() == (record(1),)
     jump = years * 365.25 * 86400
-    real = scan_module._probe
-    monkeypatch.setattr(scan_module, "_probe", lambda fd: real(fd) + jump)
+    real = folder_module.probe
+    monkeypatch.setattr(folder_module, "probe", lambda fd: real(fd) + jump)
     clock.now += TTL_S * 0.6
     assert await registry.list() == (record(1),)
     assert await registry.refresh(record(1).instance) is True
@@ -489,7 +491,7 @@ async def test_without_permission_to_write_the_readers_clock_is_used_and_it_is_s
     def refuse(directory: int) -> float:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(scan_module, "_probe", refuse)
+    monkeypatch.setattr(folder_module, "probe", refuse)
     assert await registry.list() == (record(1),)
     assert await registry.list() == (record(1),)
     assert fallbacks(facts) == ["reader_clock_instead_of_file_system_clock"]
@@ -500,7 +502,7 @@ def test_the_probe_works_without_nameless_files(root: Path, monkeypatch: pytest.
     monkeypatch.delattr(os, "O_TMPFILE")
     fd = os.open(root, os.O_RDONLY)
     try:
-        assert scan_module._probe(fd) > 0
+        assert folder_module.probe(fd) > 0
         assert os.listdir(root) == []
     finally:
         os.close(fd)
@@ -546,7 +548,7 @@ async def test_a_record_is_read_again_only_if_it_changed(
     monkeypatch.setattr(scan_module, "RACY_S", -1.0)
     await registry.put(record(1))
     assert await registry.list() == (record(1),)
-    monkeypatch.setattr(scan_module, "_contents", lambda name, directory: pytest.fail("read again"))
+    monkeypatch.setattr(scan_module, "contents", lambda *args, **more: pytest.fail("read again"))
     assert await registry.list() == (record(1),)
 
 
