@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from placecard.card import HttpUri, check_name, parse_uri
 from placecard.errors import CardError, SourceError
-from placecard.source import DEFAULT_RANGES, CommitVerifier, HubFile, LocalSource, walk, why_forbidden
+from placecard.source import DEFAULT_RANGES, CommitVerifier, HubFile, LocalSource, identity_of, walk, why_forbidden
 from placecard.source.hub_client import MAX_RETRY_AFTER_S, retry_after_s
 from placecard.source.pace import Pace
 from placecard.source.proof import etag_matches
@@ -124,6 +124,36 @@ def test_a_walk_accounts_for_every_entry_at_the_top(tree: dict[str, object]) -> 
             shown = path.name.replace("\n", "\\n")
             inside = Path(os.path.realpath(path)).is_relative_to(root)
             assert shown in named or (path.is_dir() and inside), "silently missing"
+
+
+@DISK
+@given(tree=st.dictionaries(names, trees, max_size=5), data=st.data())
+def test_a_listed_file_is_itself_or_not_read_whatever_was_swapped_since(
+    tree: dict[str, object], data: st.DataObject
+) -> None:
+    """A place that becomes a link after the walk, however high up, leads nowhere."""
+    with sandbox(tree) as root:
+        source = LocalSource([root, *(path for path in root.iterdir() if path.is_dir())])
+        found = source.walk(root, max_files=100)
+        places = [root, *sorted(root.rglob("*"))]
+        place = data.draw(st.sampled_from(places))
+        outside = root.parent / "outside"
+        for path in places:  # the same names are all there outside, too
+            if path.is_file() and not path.is_symlink():
+                copy = outside / path.relative_to(place if path.is_relative_to(place) and path != place else root)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(SECRET)
+        place.rename(root.parent / "moved")
+        place.symlink_to(outside / "secret" if (root.parent / "moved").is_file() else outside)
+        for entry in found.files:
+            try:
+                fd = source.reopen(entry)
+            except SourceError:
+                continue
+            with os.fdopen(fd, "rb") as file:
+                assert identity_of(os.fstat(fd)) == entry.identity and file.read() != SECRET
+        swapped = source.walk(place, max_files=100)
+        assert not any(entry.real.is_relative_to(outside) for entry in swapped.files)
 
 
 @given(address=st.one_of(st.ip_addresses(), st.integers(0, 2**128 - 1).map(IPv6Address)))

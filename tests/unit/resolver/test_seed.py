@@ -3,7 +3,9 @@ them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,13 +58,22 @@ def hub_card(revision: str | None = COMMIT) -> Record:
     return Record("1" * 32, card, complete=False)
 
 
-def hub_cache(world: World, files: dict[str, bytes], commit: str = COMMIT) -> Path:
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def hub_cache(
+    world: World,
+    files: dict[str, bytes],
+    commit: str = COMMIT,
+    etag: Callable[[bytes], str] = lambda data: digest_of(data)[7:47],
+) -> Path:
     """Lay ``files`` out as the hub's client does: snapshots are links into the repository's blobs."""
     repository = world.root / "hub" / "models--acme--river"
     snapshot = repository / "snapshots" / commit
     (repository / "blobs").mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        blob = repository / "blobs" / digest_of(data)[7:47]
+        blob = repository / "blobs" / etag(data)
         blob.write_bytes(data)
         link = snapshot / name
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +266,18 @@ async def test_row34_links_that_lead_out_of_the_directory_stay_out(world: World,
     assert outcome.directory is not None
     assert read_all(outcome.directory) == TYPED | SIBLINGS
     assert {each.name for each in outcome.left_out} == {"stolen.json", "dangling.json", "loop.json"}
+    assert outcome.state is State.DEGRADED
+    assert {(fact.missing, fact.code) for fact in outcome.degraded} == {
+        (name, Code.SIBLING_UNREADABLE) for name in ("stolen.json", "dangling.json", "loop.json")
+    }
+
+
+async def test_row31_odd_siblings_cost_themselves_and_not_the_model(world: World, mount: Path) -> None:
+    write(mount, {"docs": b"x", "Docs/x.md": b"x", "aux.txt": b"x", "x?": b"x"})
+    outcome = await world.resolve(shared(mount))
+    assert outcome.state is State.DEGRADED
+    assert outcome.directory is not None
+    assert read_all(outcome.directory) == TYPED | SIBLINGS | {"docs": b"x"}
 
 
 async def test_a_missing_folder_is_a_no_op(world: World, mount: Path) -> None:
@@ -343,6 +366,21 @@ async def test_row35_siblings_over_the_byte_bound_are_cut_and_told(world: World,
     assert "zz.json" not in read_all(outcome.directory)
 
 
+async def test_strict_takes_what_the_hub_cache_proves_and_refuses_what_only_looks_like_it(world: World) -> None:
+    snapshot = hub_cache(world, TYPED | SIBLINGS, etag=git_sha1)
+    world.settings = ResolveSettings(offline=True, strict=True)
+    assert (await world.resolve(hub_card())).state is State.READY
+    world.hub.local.clear()
+    outcome = await world.resolve(shared(snapshot))
+    assert {error.code for error in outcome.errors} == {Code.UNPROVEN_FILE}, "a card may name any directory"
+    forged = write(world.root / "hub" / "plain", TYPED)
+    (forged / "blobs").mkdir()
+    (forged / "blobs" / git_sha1(b"{}")).write_bytes(b"{}")
+    (forged / "special_tokens_map.json").symlink_to(f"blobs/{git_sha1(b'{}')}")
+    outcome = await world.resolve(shared(forged))
+    assert Code.UNPROVEN_FILE in {error.code for error in outcome.errors}
+
+
 async def test_strict_refuses_a_sibling_that_was_only_seen(world: World, mount: Path) -> None:
     world.settings = ResolveSettings(strict=True)
     outcome = await world.resolve(shared(mount))
@@ -371,7 +409,9 @@ async def test_row57_copies_serve_where_links_are_not_to_be_had(
     [
         ("config.json", "advertised"), ("CONFIG.json", "advertised"), ("ｃonfig.json", "advertised"),
         ("config.json/x", "advertised"), ("model.BIN", "weights"), ("x.py", "code"), (".env", "hidden"),
-        ("a/.b/c", "hidden"), ("model.bin.index.json", None), ("preprocessor_config.json", None), ("tekken.json", None),
+        ("a/.b/c", "hidden"), ("aux.txt", "unsafe name"), ("a:b.txt", "unsafe name"), ("x?", "unsafe name"),
+        ("aux.bin", "weights"), ("model.bin.index.json", None), ("preprocessor_config.json", None),
+        ("tekken.json", None),
     ],
 )  # fmt: skip
 def test_row31_the_rule_is_one_pure_function(name: str, reason: str | None) -> None:
