@@ -577,3 +577,31 @@ async def test_row39_bytes_that_came_while_this_process_slept_count() -> None:
             (writer,) = server._writers
             asyncio.get_running_loop().call_soon(send_and_sleep, writer)
             assert await anext(chunks) == BODY[1000:]
+
+
+# --- who may be asked
+
+
+async def test_an_address_that_nobody_registered_is_not_connected_to() -> None:
+    async with FaultyServer() as server, FaultyServer() as other:
+        url, admin = server.serve("/blob", Reply(BODY)), other.serve("/admin", Reply(BODY))
+        allowed = {f"http://127.0.0.1:{server.port}"}
+        async with HttpSource(ranges=ONLY_ONE, allowed_origins=allowed) as source:
+            assert await read(source, url) == BODY
+            error = await failure(source, admin)
+        assert other.connections == 0
+        origin = f"http://127.0.0.1:{other.port}"
+    assert error.code is Code.DESTINATION_FORBIDDEN
+    assert "no worker registered" in error.detail
+    assert f"--worker-origin {origin}" in error.mend
+
+
+async def test_an_allowed_origin_is_still_within_the_ranges() -> None:
+    async with HttpSource(ranges=ONLY_ONE, allowed_origins={"http://169.254.169.254:80"}) as source:
+        assert await code(source, "http://169.254.169.254/latest") is Code.DESTINATION_FORBIDDEN
+
+
+async def test_no_allowed_origin_is_nobody() -> None:
+    async with FaultyServer() as server, HttpSource(ranges=ONLY_ONE, allowed_origins=()) as source:
+        assert await code(source, server.serve("/blob", Reply(BODY))) is Code.DESTINATION_FORBIDDEN
+        assert server.connections == 0
