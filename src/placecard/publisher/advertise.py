@@ -83,17 +83,28 @@ def advertised(card: Card, base: str) -> Card:
     return msgspec.structs.replace(card, files=tuple(_with_source(file, card.slug, base) for file in card.files))
 
 
-async def self_test(base: str, card: Card, token: str | None = None, *, timeout_s: float = SELF_TEST_S) -> None:
+async def self_test(
+    base: str, card: Card, token: str | None = None, *, listens_on: str = "", timeout_s: float = SELF_TEST_S
+) -> None:
     """Fetch the smallest file of ``card`` through the advertised address, as a front end would, and check its digest.
+
+    Args:
+        listens_on: ``HOST:PORT`` where the server really is, for the error: often the advertised port is another.
 
     Raises:
         DiscoveryError: ``ADVERTISE_UNREACHABLE``, with what was seen instead.
     """
     file = min(card.files, key=lambda file: (not file.size, file.size or 0, file.name))  # an empty one proves little
     url = own_uri(file, card.slug, base)
-    data = await _get(url, token, timeout_s=timeout_s, limit_bytes=MAX_TEST_BYTES if file.size is None else file.size)
-    if (actual := digest_of(data)) != file.digest:
-        raise _unreachable(url, f"answered with {len(data)} bytes of {actual}, not {file.digest}")
+    limit_bytes = MAX_TEST_BYTES if file.size is None else file.size
+    try:
+        data = await _get(url, token, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        if (actual := digest_of(data)) != file.digest:
+            raise _unreachable(url, f"answered with {len(data)} bytes of {actual}, not {file.digest}")
+    except DiscoveryError as error:
+        if not listens_on:
+            raise
+        raise _unreachable(url, f"{error.detail}; this worker listens on {listens_on}") from error
 
 
 def own_uri(file: CheckedFile, slug: str, base: str) -> str:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hmac
 import json
 import os
-import stat
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
 from anyio import to_thread
 
-from placecard.errors import MEANINGS, Code, UsageError
+from placecard.errors import Code, UsageError
 from placecard.publisher.catalogue import Catalogue, Hosted, path_parts
-from placecard.telemetry import Degraded, Observe, ignore
+from placecard.publisher.pins import MEND, MEND_AFTER_S, ChangedError, Pins, lost
+from placecard.telemetry import Observe, ignore
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,7 +27,11 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 Fields = Sequence[tuple[bytes, bytes]]
 
-CHUNK_BYTES: Final = 1 << 18
+MIN_RATE: Final = 8 << 10
+"""Bytes a second that a client must take."""
+RATE_WINDOW_S: Final = 10.0
+CHUNK_BYTES: Final = int(MIN_RATE * RATE_WINDOW_S)
+CHECK_S: Final = 10.0
 MAX_FIELD_BYTES: Final = 16 << 10
 _JSON: Final = (b"content-type", b"application/json")
 _CLOSE: Final = (b"connection", b"close")
@@ -39,11 +43,15 @@ class Limits:
 
     Args:
         requests: File requests in flight; further ones are told to come back.
-        stall_s: Seconds without progress after which a client that does not read is given up.
+        stall_s: Seconds that a client may take for one chunk of 80 KiB; a slower one is given up.
+        check_s: Seconds between two looks at the files that are served.
+        mend_after_s: As for :class:`~placecard.publisher.pins.Pins`.
     """
 
     requests: int = 64
-    stall_s: float = 30.0
+    stall_s: float = RATE_WINDOW_S
+    check_s: float = CHECK_S
+    mend_after_s: float = MEND_AFTER_S
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,22 @@ class Give:
     file: Hosted
 
 
-def decide(method: str, target: bytes, headers: Fields, catalogue: Catalogue, token: str | None) -> Reply | Give:
+def decide(
+    method: str,
+    target: bytes,
+    headers: Fields,
+    catalogue: Catalogue,
+    token: str | None,
+    *,
+    wrong: Mapping[Code, int] | None = None,
+) -> Reply | Give:
     """Return the answer to a request.
 
     Args:
         target: The path as it was sent, undecoded, without query.
         headers: Names in lower case.
         token: What clients must show; None for open access. ``/healthz`` is always open.
+        wrong: How many files are not what was pinned, by what is wrong.
     """
     parts = path_parts(target)
     if parts is None:
@@ -77,13 +94,20 @@ def decide(method: str, target: bytes, headers: Fields, catalogue: Catalogue, to
     if objection is not None:
         return objection
     if parts == ("healthz",):
-        return Reply(200, b'{"status":"ok"}', (_JSON,))
+        return _health(wrong or {})
     file = catalogue.find(parts)
     if file is None:
         return refusal(404, Code.NOT_FOUND, "There is no such file.")
     if _is_held(file.digest, headers):
         return Reply(304, headers=_about(file))
     return Give(file)
+
+
+def _health(wrong: Mapping[Code, int]) -> Reply:
+    if not wrong:
+        return Reply(200, b'{"status":"ok"}', (_JSON,))
+    reasons = [{"code": code.value, "files": count, "mend": MEND} for code, count in sorted(wrong.items())]
+    return Reply(503, json.dumps({"status": "failing", "reasons": reasons}).encode(), (_JSON,))
 
 
 def _objection(method: str, parts: tuple[str, ...], fields: Fields, token: str | None) -> Reply | None:
@@ -118,11 +142,12 @@ class MetadataApp:
     def __init__(
         self, catalogue: Catalogue, *, token: str | None = None, limits: Limits | None = None, observe: Observe = ignore
     ) -> None:
-        if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
-            raise UsageError(Code.USAGE, "is empty, or holds a space or a character outside ASCII", subject="token")
+        check_token(token)
+        limits = limits or Limits()
         self._catalogue = catalogue
+        self._pins = Pins(catalogue.files, mend_after_s=limits.mend_after_s)
         self._token = token
-        self._limits = limits or Limits()
+        self._limits = limits
         self._observe = observe
         self._in_flight = 0
         self._threads = anyio.CapacityLimiter(8)
@@ -131,7 +156,8 @@ class MetadataApp:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        answer = decide(scope["method"], scope["raw_path"], scope["headers"], self._catalogue, self._token)
+        method, path, headers = scope["method"], scope["raw_path"], scope["headers"]
+        answer = decide(method, path, headers, self._catalogue, self._token, wrong=self._pins.wrong())
         if isinstance(answer, Reply):
             await _reply(send, answer)
         elif self._in_flight >= self._limits.requests:
@@ -139,17 +165,30 @@ class MetadataApp:
         else:
             self._in_flight += 1
             try:
-                await self._give(answer.file, scope["method"], receive, send)
+                await self._give(answer.file, method, receive, send)
             finally:
                 self._in_flight -= 1
 
+    async def keep(self) -> None:
+        """Look at the files time and again, state what became of them, and mend what can be, until cancelled."""
+        while True:
+            await anyio.sleep(self._limits.check_s)
+            await to_thread.run_sync(self._pins.check, limiter=self._threads)
+            self._state()
+
+    def _state(self) -> None:
+        for fact in self._pins.facts():
+            self._observe(fact)
+
     async def _give(self, file: Hosted, method: str, receive: Receive, send: Send) -> None:
         try:
-            fd, size = await to_thread.run_sync(_opened, file, limiter=self._threads)
-        except (OSError, _ChangedError) as error:
-            self._observe(_lost(file, error))
+            fd, size = await to_thread.run_sync(self._pins.open, file.digest, limiter=self._threads)
+        except (OSError, ChangedError) as error:
+            self._observe(lost(file, error))
             await _reply(send, refusal(500, Code.STORE_CORRUPT, "The file is no longer what it was."))
             return
+        finally:
+            self._state()
         try:
             head = (*_about(file), (b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % size))
             await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -166,8 +205,8 @@ class MetadataApp:
             group.start_soon(_until_gone, receive, group.cancel_scope)
             try:
                 await self._chunks(fd, size, send)
-            except _ChangedError as error:
-                self._observe(_lost(file, error))
+            except ChangedError as error:
+                self._observe(lost(file, error))
             except TimeoutError:
                 pass  # the client's own doing; its connection is closed when this returns without the last chunk
             group.cancel_scope.cancel()
@@ -178,14 +217,20 @@ class MetadataApp:
             count = min(CHUNK_BYTES, size - offset)
             data = await to_thread.run_sync(os.pread, fd, count, offset, limiter=self._threads)
             if not data:
-                raise _ChangedError(f"ended after {offset} of {size} bytes")
+                raise ChangedError(f"ended after {offset} of {size} bytes")
             offset += len(data)
             with anyio.fail_after(self._limits.stall_s):
                 await send({"type": "http.response.body", "body": data, "more_body": offset < size})
 
 
-class _ChangedError(Exception):
-    """A sealed file is not what it was when it was sealed."""
+def check_token(token: str | None) -> None:
+    """Raise unless ``token`` can stand in a header.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if token is not None and not (token and token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError(Code.USAGE, "is empty, or holds a space or a character outside ASCII", subject="token")
 
 
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
@@ -198,21 +243,6 @@ async def _reply(send: Send, reply: Reply) -> None:
     headers = reply.headers if reply.status == 304 else (*reply.headers, (b"content-length", b"%d" % len(reply.body)))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": False})
-
-
-def _opened(file: Hosted) -> tuple[int, int]:
-    """Return a descriptor and the size of a file that is still regular and as long as when it was sealed. Blocking."""
-    fd = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or file.size not in (None, status.st_size):
-        os.close(fd)
-        raise _ChangedError(f"is no regular file of {file.size} bytes any more (size {status.st_size})")
-    return fd, status.st_size
-
-
-def _lost(file: Hosted, error: Exception) -> Degraded:
-    code = Code.STORE_MISSING if isinstance(error, FileNotFoundError) else Code.STORE_CORRUPT
-    return Degraded(code, "", file.name, f"{file.digest}: {error}", MEANINGS[code].mend)
 
 
 def _about(file: Hosted) -> Headers:

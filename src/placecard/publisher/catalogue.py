@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from placecard.card import Card, hex_of
+from placecard.card import Card, CheckedFile, hex_of
 from placecard.errors import Code, StoreError, UsageError
 
 MAX_TARGET_BYTES: Final = 8 << 10
@@ -21,10 +22,12 @@ class HostedModel:
     Args:
         card: Lists what is served; nothing else is.
         blobs: For each digest on the card, a sealed copy of the bytes, taken when the card was built.
+        restore: Returns the path of a proven copy of a file whose own was lost or changed; None if there is none.
     """
 
     card: Card
     blobs: Mapping[str, Path]
+    restore: Callable[[CheckedFile], Path | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Hosted:
     digest: str
     size: int | None
     path: Path
+    restore: Callable[[], Path | None] | None = None
 
 
 class Catalogue:
@@ -52,9 +56,15 @@ class Catalogue:
                 path = model.blobs.get(file.digest)
                 if path is None:
                     raise StoreError(Code.STORE_MISSING, f"no copy of {file.digest}", subject=ascii(file.name))
-                hosted = Hosted(file.name, file.digest, file.size, path)
+                restore = partial(model.restore, file) if model.restore is not None else None
+                hosted = Hosted(file.name, file.digest, file.size, path, restore)
                 self._files["v1", "blobs", "blake3", hex_of(file.digest)] = hosted
                 self._add_name(("v1", "metadata", model.card.slug, *file.name.split("/")), hosted)
+
+    @property
+    def files(self) -> tuple[Hosted, ...]:
+        """Return every file, each digest once."""
+        return tuple({hosted.digest: hosted for hosted in self._files.values()}.values())
 
     def find(self, parts: tuple[str, ...]) -> Hosted | None:
         """Return the file at a path, given as its decoded parts."""

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from placecard.publisher.app import MetadataApp
 
 MAX_CONNECTIONS: Final = 512
+MAX_OF_ONE_ADDRESS: Final = 64
 MAX_HEAD_BYTES: Final = 16 << 10
 REQUEST_S: Final = 10.0
 KEEP_ALIVE_S: Final = 5
@@ -32,10 +33,15 @@ class GuardedConnection(H11Protocol):
     _unsent = 0
 
     def connection_made(self, transport: object) -> None:
-        """Accept the connection, or drop it where there are too many."""
+        """Accept the connection, or drop it where there are too many, of this address or at all."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS or self._of_my_address() > MAX_OF_ONE_ADDRESS:
             self.transport.abort()
+
+    def _of_my_address(self) -> int:
+        mine = self.client[0] if self.client else None
+        clients = (each.client for each in self.connections if isinstance(each, GuardedConnection))
+        return sum(client is not None and client[0] == mine for client in clients)
 
     def overdue(self, now: float, limit_s: float = REQUEST_S) -> bool:
         """Whether for ``limit_s`` seconds no whole request arrived and no more of an answer was taken."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -34,6 +34,7 @@ async def serve_metadata(
     *,
     host: str,
     port: int = 0,
+    listener: socket.socket | None = None,
     token: str | None = None,
     limits: Limits | None = None,
     observe: Observe = ignore,
@@ -43,6 +44,7 @@ async def serve_metadata(
     Args:
         host: Address or name to listen on; ``0.0.0.0`` or ``::`` for all.
         port: 0 for one that is free.
+        listener: A socket of :func:`listening` for ``host``, which is then used and stays its owner's to close.
         token: Bearer token that clients must show; None for open access.
 
     Raises:
@@ -50,8 +52,8 @@ async def serve_metadata(
         StoreError: ``STORE_MISSING``; a file on a card has no copy.
     """
     app = MetadataApp(Catalogue(models), token=token, limits=limits, observe=observe)
-    listener = await to_thread.run_sync(bound, host, port)
-    try:
+    async with AsyncExitStack() as stack:
+        own = listener if listener is not None else await stack.enter_async_context(listening(host, port))
         from placecard.publisher.connection import MetadataUvicorn
 
         server = MetadataUvicorn(app)
@@ -59,16 +61,28 @@ async def serve_metadata(
         async def serve() -> None:
             # A cancelled uvicorn leaves its connections open; asked to stop, it stops within its deadline.
             with anyio.CancelScope(shield=True):
-                await server.serve(sockets=[listener])
+                await server.serve(sockets=[own])
 
-        number = listener.getsockname()[1]
-        async with beside(serve, server.reap):
+        number = own.getsockname()[1]
+        async with beside(serve, server.reap, app.keep):
             try:
                 await server.ready.wait()
                 yield MetadataServer(_local_url(host, number), host, number)
             finally:
                 server.should_exit = True
         server.abort_all()
+
+
+@asynccontextmanager
+async def listening(host: str, port: int) -> AsyncGenerator[socket.socket]:
+    """Yield a socket that listens: whoever connects waits until it is served.
+
+    Raises:
+        UsageError: As :func:`bound`.
+    """
+    listener = await to_thread.run_sync(bound, host, port)
+    try:
+        yield listener
     finally:
         listener.close()
 

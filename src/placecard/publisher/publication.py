@@ -8,22 +8,23 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from placecard.admission import Loader
 from placecard.card import Card, Serving, file_uri
+from placecard.card.model import name_defects
 from placecard.discovery import Record, Registry
-from placecard.publisher.advertise import Advertise, advertised, base_url, self_test
+from placecard.errors import CardDefectsError
+from placecard.publisher.advertise import Advertise, advertised, base_url, self_test, url_host
+from placecard.publisher.app import check_token
 from placecard.publisher.build import BuildReport, build_card
 from placecard.publisher.catalogue import HostedModel
-from placecard.publisher.host import serve_metadata
+from placecard.publisher.host import listening, serve_metadata
 from placecard.publisher.origin import model_origin
+from placecard.publisher.pinned import Pinned
 from placecard.publisher.register import registered
 from placecard.source import HubSource
-from placecard.store import Lease, Store
+from placecard.store import Store
 from placecard.telemetry import Observe, ignore
-
-_CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,23 +81,28 @@ async def published(
         loader: Opens the directory to record who reads which file; None does without.
 
     Raises:
-        PlacecardError: The card cannot be built, the port not be bound, the advertised address does not answer, or
-        the registry
-            cannot be written.
+        UsageError: A setting says what cannot be, or the port cannot be bound; nothing was read then.
+        PlacecardError: The card cannot be built, the advertised address does not answer, or the registry cannot be
+            written.
     """
+    check_settings(settings)
     async with AsyncExitStack() as stack:
+        listener = None
+        if settings.self_host:  # before anything is read: a port that is taken is told at once
+            listener = await stack.enter_async_context(listening(settings.host, settings.port))
+        directory = None if settings.model.startswith("hf://") else Path(settings.model)
         lease = stack.enter_context(store.lease())
-        card, report = await _build(settings, store=store, lease=lease, hub=hub, loader=loader, observe=observe)
+        pinned = Pinned(store, lease, directory=directory, template=settings.template)
+        card, report = await _build(settings, pinned=pinned, hub=hub, loader=loader, observe=observe)
         address = None
-        if settings.self_host:
-            blobs = {file.digest: store.find(file.digest, file.size) for file in card.files}
-            hosted = HostedModel(card, {digest: blob.path for digest, blob in blobs.items() if blob is not None})
+        if listener is not None:
+            hosted = HostedModel(card, pinned.blobs(card), pinned.restore)
             server = await stack.enter_async_context(
-                serve_metadata([hosted], host=settings.host, port=settings.port, token=settings.token, observe=observe)
+                serve_metadata([hosted], host=settings.host, listener=listener, token=settings.token, observe=observe)
             )
             address = base_url(settings.host, server.port, settings.advertise)
             card = advertised(card, address)
-            await self_test(address, card, settings.token)
+            await self_test(address, card, settings.token, listens_on=f"{url_host(server.host)}:{server.port}")
         record = Record(secrets.token_hex(16), card, address)
         await stack.enter_async_context(registered(registry, record, observe))
         yield Publication(record, report)
@@ -133,21 +139,24 @@ async def build_from(
         )
 
 
+def check_settings(settings: PublishSettings) -> None:
+    """Raise if ``settings`` cannot lead to a publication, whatever the model is.
+
+    Raises:
+        UsageError: The port, the token or the advertised address.
+        CardDefectsError: The name.
+    """
+    if settings.name is not None and (defects := tuple(name_defects(settings.name, None))):
+        raise CardDefectsError(defects)
+    if settings.self_host:
+        check_token(settings.token)
+        base_url(settings.host, settings.port, settings.advertise)
+
+
 async def _build(
-    settings: PublishSettings, *, store: Store, lease: Lease, hub: HubSource, loader: Loader | None, observe: Observe
+    settings: PublishSettings, *, pinned: Pinned, hub: HubSource, loader: Loader | None, observe: Observe
 ) -> tuple[Card, BuildReport]:
     """Build the card while pinning its bytes; a self-hosting worker does not show its own paths to others."""
-
-    def pin(path: Path) -> tuple[str, int]:
-        with (
-            path.open("rb") as file,
-            store.ingest(digest=None, size=None, limit_bytes=1 << 30, subject=str(path), lease=lease) as ingest,
-        ):
-            while chunk := file.read(_CHUNK_BYTES):
-                ingest.write(chunk)
-            blob = ingest.commit()
-        return blob.digest, blob.size
-
     async with model_origin(settings.model, hub) as origin:
         shown = origin.sources if origin.from_hub or not settings.self_host else None
         card, report = await build_card(
@@ -159,7 +168,7 @@ async def _build(
             sources=shown,
             template=settings.template,
             template_sources=_uris(settings.template) if shown else (),
-            digester=pin if settings.self_host else None,
+            digester=pinned.pin if settings.self_host else None,
             left_out=origin.left_out,
             observe=observe,
         )

@@ -31,6 +31,17 @@ class Transport:
         self.aborted = True
 
 
+class Peer(Transport):
+    """A transport of a client at an address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return (self._address, 4711) if name == "peername" else default
+
+
 class Cycle:
     def __init__(self, *, complete: bool) -> None:
         self.response_complete = complete
@@ -113,3 +124,15 @@ async def test_one_connection_too_many_is_dropped(tmp_path: Path, monkeypatch: p
             await surplus.receive()
         for stream in (*kept, surplus):
             await stream.aclose()
+
+
+async def test_one_address_cannot_take_all_connections(
+    connection: GuardedConnection, server: MetadataUvicorn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("placecard.publisher.connection.MAX_OF_ONE_ADDRESS", 2)
+    crowd = []
+    for address in ("10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"):
+        each = GuardedConnection(server.config, server.server_state, {}, None)
+        each.connection_made(Peer(address))
+        crowd.append(each)
+    assert [transport_of(each).aborted for each in crowd] == [False, False, True, False]
