@@ -119,4 +119,4 @@ def _workers(records: list[Record]) -> str:
 def _of_store(model: str, store: Store) -> Record | None:
     """Return the card of the store's current generation as a record without a worker."""
     snapshot = store.current(model)
-    return None if snapshot is None else Record(NO_WORKER, card_from_json(snapshot.manifest.card))
+    return None if snapshot is None else Record(NO_WORKER, card_from_json(snapshot.card))

@@ -82,6 +82,7 @@ async def open_resolver(
     http = HttpSource(
         ranges=wishes.ranges,
         token=wishes.token,
+        allowed_origins={*origins, *wishes.origins},
         token_origins={*token_origins, *wishes.origins},
         total_timeout_s=bounds.fetch_timeout,
     )

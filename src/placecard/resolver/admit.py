@@ -11,6 +11,7 @@ import msgspec
 from anyio import to_thread
 
 from placecard.admission import (
+    CodeFinding,
     Loader,
     LoadReport,
     Unmet,
@@ -87,13 +88,7 @@ class Admitter:
         remembered = await to_thread.run_sync(self._store.read_state, snapshot.model, _STATE)
         if remembered is not None and remembered.get("key") == key and (known := _recall(remembered)) is not None:
             return known
-        names = [entry.name for entry in snapshot.manifest.entries]
-        configs = await to_thread.run_sync(read_configs, snapshot.directory, names)
-        consumers = {file.name: file.consumers for file in record.card.files if file.consumers}
-        wanted = needs(configs.parsed, names, consumers)
-        hints = {lack.missing: _hint(lack, record.card) for lack in unmet(wanted, names)}
-        lacking = unmet(wanted, names, hints=hints)
-        findings = code_keys(configs.parsed)
+        lacking, findings, hints = await to_thread.run_sync(_inspect, snapshot, record.card)
         report, unavailable = await self._load(snapshot)
         verdict = judge(lacking, report, findings, strict=self._strict, hints=hints)
         if unavailable is not None:
@@ -129,6 +124,16 @@ class Admitter:
                 "errors": [error.as_json() | {"detail": error.detail} for error in admission.errors],
             }
             self._store.write_state(snapshot.model, _STATE, state)
+
+
+def _inspect(snapshot: Snapshot, card: Card) -> tuple[tuple[Unmet, ...], tuple[CodeFinding, ...], dict[str, str]]:
+    """Return what is missing, which keys select code, and who would have had what is missing. Blocking."""
+    names = [entry.name for entry in snapshot.manifest.entries]
+    configs = read_configs(snapshot.directory, names)
+    consumers = {file.name: file.consumers for file in card.files if file.consumers}
+    wanted = needs(configs.parsed, names, consumers)
+    hints = {lack.missing: _hint(lack, card) for lack in unmet(wanted, names)}
+    return unmet(wanted, names, hints=hints), code_keys(configs.parsed), hints
 
 
 def _recall(state: Mapping[str, Any]) -> Admission | None:

@@ -15,6 +15,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from placecard.admission import State
+from placecard.admission.losses import losses
 from placecard.card import (
     FileUri,
     HttpUri,
@@ -112,6 +113,7 @@ class Resolver:
             await self._fetch(work, the_plan.wants)
         with self._stage(work, "harvest"):
             await self._gatherer.gather(work)
+            self._take_over_losses(work)
             self._check_proofs(work)
         with self._stage(work, "snapshot"):
             snapshot = await to_thread.run_sync(self._publish, work)
@@ -196,6 +198,12 @@ class Resolver:
             work.outside.append(LeftOut(name, f"not to be had: {error.code.value}"))
         raise_all([*work.unpinned, *blocking] if blocking else ())
 
+    def _take_over_losses(self, work: Work) -> None:
+        """Say what the publisher could not put on its card, unless it came in from elsewhere."""
+        held = [entry.name for entry in work.entries]
+        work.degraded.extend(losses(work.card.left_out, held=held))
+        work.outside.extend(each for each in work.card.left_out if each.name not in held)
+
     def _check_proofs(self, work: Work) -> None:
         if self._settings.strict:
             raise_all(
@@ -225,9 +233,7 @@ class Resolver:
         for fact in degraded:
             self._observe(fact)
         if not errors:
-            current = self._store.current(work.card.name)  # another process may have removed it meanwhile
-            if current is None or current.generation != snapshot.generation:
-                self._store.activate(snapshot)
+            self._store.activate(snapshot, card=work.card)  # also where it was: another process may have removed it
             work.current = snapshot
             self._revisions.remember(work)
         outcome = replace(
