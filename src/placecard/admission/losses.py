@@ -58,7 +58,7 @@ def known_consumer(name: str) -> str:
 def _loss(reason: str, consumer: str, missing: str, listed: str) -> Degraded:
     code = Code.HARVEST_TRUNCATED if reason == BUDGET else Code.FILE_LEFT_OUT
     why = "does not fit within the bounds of a card" if reason == BUDGET else reason
-    return Degraded(code, consumer, missing, f"left out of the card by its publisher: {listed} ({why})", _MENDS[reason])
+    return Degraded(code, consumer, missing, f"not taken from the model directory: {listed} ({why})", _MENDS[reason])
 
 
 def _listed(names: list[str]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,27 +17,28 @@ from placecard.admission import (
     ConsumerReport,
     Loader,
     LoadReport,
+    State,
     Unmet,
     code_keys,
+    judge,
     needs,
     read_configs,
     unmet,
 )
 from placecard.admission.consumers import KNOWN_NAMES
+from placecard.admission.losses import losses
 from placecard.admission.verdict import mend_for
-from placecard.card import Card, parse_uri
+from placecard.card import Card, Kind, LeftOut, kind_of, parse_uri
 from placecard.card.uri import HttpUri
+from placecard.publisher.selection import MAX_TOTAL_BYTES, look, select
+from placecard.publisher.staging import staged
 from placecard.store import Manifest
+from placecard.telemetry import Degraded
 
-MAX_FILES: Final = 4096
-# The order in which people ask.
-_ORDER: Final = (
-    Consumer.TOKENIZER,
-    Consumer.CHAT_TEMPLATE,
-    Consumer.IMAGE_PROCESSOR,
-    Consumer.POOLING,
-    Consumer.CONFIG,
-    Consumer.GENERATION_CONFIG,
+# The order in which people ask; the others follow.
+_ASKED_FIRST: Final = ("tokenizer", "chat_template", "image_processor", "processor", "pooling")
+_ORDER: Final = sorted(
+    Consumer, key=lambda consumer: _ASKED_FIRST.index(consumer) if consumer in _ASKED_FIRST else len(_ASKED_FIRST)
 )
 
 
@@ -59,7 +59,7 @@ class Finding:
     """How one consumer fares, and what to do.
 
     Args:
-        consumer: A :class:`~placecard.admission.Consumer`.
+        consumer: A :class:`~placecard.admission.Consumer`; empty where no single one is hurt.
         missing: The file that is missing; empty if none is.
         who_would_have_it: Where the missing file would have come from, and what is known of that.
         mend: What to do; empty if there is nothing to do.
@@ -78,6 +78,15 @@ class Finding:
         return {key: str(value) for key, value in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a front end would say of the directory, and why: findings for each consumer, and for files of no known
+    one."""
+
+    state: State
+    findings: tuple[Finding, ...]
+
+
 def examine(
     names: Collection[str],
     configs: Configs,
@@ -85,9 +94,11 @@ def examine(
     card: Card | None = None,
     manifest: Manifest | None = None,
     *,
+    left_out: Iterable[LeftOut] = (),
     looked_at: Sequence[str] = (),
-) -> tuple[Finding, ...]:
-    """Return the findings for each consumer, one for each file that is missing, or one.
+) -> Diagnosis:
+    """Return the state that a resolve would come to, and the findings: for each consumer one for each file that it
+    lacks, or one.
 
     Args:
         names: The files of the directory.
@@ -95,20 +106,26 @@ def examine(
         report: What came of opening it; None if it was not opened.
         card: What the publisher says the directory should hold.
         manifest: What the store says it holds.
+        left_out: What lies in the directory and no publisher would take, beside what the card lists.
         looked_at: Places where siblings were looked for: directories or ``hf://`` repositories.
     """
     consumers = {file.name: file.consumers for file in card.files if file.consumers} if card else {}
     lacking = unmet(needs(configs.parsed, names, consumers), names)
     found = code_keys(configs.parsed)
+    told = {lack.missing for lack in lacking}
+    lost = [
+        fact for fact in losses([*(card.left_out if card else ()), *left_out], held=names) if fact.missing not in told
+    ]
     findings: list[Finding] = []
     for consumer in _ORDER:
-        missing = [lack for lack in lacking if lack.consumer == consumer]
-        if missing:
-            findings += [_missing(lack, card, manifest, looked_at) for lack in missing]
-        else:
-            outcome = report.of(consumer) if report else None
-            findings.append(_outcome(consumer, outcome, frozenset(names), configs, found))
-    return tuple(findings)
+        worse = [_missing(lack, card, manifest, looked_at) for lack in lacking if lack.consumer == consumer]
+        own = [] if worse else [_outcome(consumer, report.of(consumer) if report else None, names, configs, found)]
+        worse += [_lost(fact) for fact in lost if fact.consumer == consumer]
+        findings += [*worse, *(finding for finding in own if not worse or finding.status is Status.FAILED)]
+    verdict = judge(lacking, report, found)
+    findings += [_lost(fact) for fact in (*lost, *verdict.degraded) if not fact.consumer]
+    bad = any(finding.status in (Status.DEGRADED, Status.FAILED) for finding in findings)
+    return Diagnosis(State.DEGRADED if bad and verdict.state is State.READY else verdict.state, tuple(findings))
 
 
 async def examine_directory(
@@ -118,16 +135,38 @@ async def examine_directory(
     card: Card | None = None,
     manifest: Manifest | None = None,
     looked_at: Sequence[str] = (),
-) -> tuple[Finding, ...]:
-    """Read and open ``directory``, and return the findings of :func:`examine`.
+) -> Diagnosis:
+    """Read and open ``directory``, and return the diagnosis of :func:`examine`.
+
+    A directory of the store holds what its manifest says. Any other is seen as its publisher would see it: the same
+    files are taken, and the same are left out.
 
     Raises:
+        UsageError: ``directory`` is none, or cannot be read.
         AdmissionError: ``LOAD_TEST_UNAVAILABLE``; the loader does not start.
     """
-    names = await to_thread.run_sync(lambda: sorted(_names(directory)))
-    configs = await to_thread.run_sync(read_configs, directory, names)
-    report = await loader.load(directory) if loader is not None else None
-    return examine(names, configs, report, card, manifest, looked_at=looked_at)
+    if manifest is not None:
+        names = await to_thread.run_sync(_held, directory, manifest)
+        configs = await to_thread.run_sync(read_configs, directory, names)
+        report = await loader.load(directory) if loader is not None else None
+        return examine(names, configs, report, card, manifest, looked_at=looked_at)
+    chosen = await to_thread.run_sync(lambda: select(look(directory), None, MAX_TOTAL_BYTES))
+    async with staged(chosen) as stage:
+        configs = await to_thread.run_sync(read_configs, stage, chosen.metadata_names)
+        report = await loader.load(stage) if loader is not None else None
+    weights = [each.name for each in chosen.left_out if kind_of(each.name) is Kind.WEIGHTS]
+    names = [*chosen.metadata_names, *weights]
+    return examine(names, configs, report, card, left_out=chosen.left_out, looked_at=looked_at)
+
+
+def _held(directory: Path, manifest: Manifest) -> list[str]:
+    return [entry.name for entry in manifest.entries if (directory / entry.name).is_file()]
+
+
+def _lost(fact: Degraded) -> Finding:
+    return Finding(
+        consumer=fact.consumer, status=Status.DEGRADED, missing=fact.missing, detail=fact.detail, mend=fact.mend
+    )
 
 
 def _missing(lack: Unmet, card: Card | None, manifest: Manifest | None, looked_at: Sequence[str]) -> Finding:
@@ -161,11 +200,12 @@ def _who(name: str, card: Card | None, manifest: Manifest | None, looked_at: Seq
 def _outcome(
     consumer: Consumer,
     outcome: ConsumerReport | None,
-    names: frozenset[str],
+    names: Collection[str],
     configs: Configs,
     found: tuple[CodeFinding, ...],
 ) -> Finding:
     """Return the finding on a consumer that misses nothing."""
+    known = KNOWN_NAMES[consumer].intersection(names)
     broken = next((name for name in sorted(configs.broken) if name in KNOWN_NAMES[consumer]), None)
     if outcome is not None and outcome.ok:
         return Finding(consumer=consumer, status=Status.OK, detail=outcome.detail)
@@ -175,9 +215,9 @@ def _outcome(
         mend = f"Correct {broken} in the worker's model directory, and publish again."
         return Finding(consumer=consumer, status=Status.FAILED, detail=f"{broken}: {configs.broken[broken]}", mend=mend)
     if outcome is not None and outcome.code is not None:
-        status = Status.DEGRADED if names & KNOWN_NAMES[consumer] else Status.ABSENT
+        status = Status.DEGRADED if known else Status.ABSENT
         return Finding(consumer=consumer, status=status, detail=outcome.detail, mend=mend_for(outcome))
-    if outcome is None and names & KNOWN_NAMES[consumer]:
+    if outcome is None and known:
         return Finding(consumer=consumer, status=Status.OK, detail="its files are there; it was not run")
     return Finding(consumer=consumer, status=Status.ABSENT, detail=outcome.detail if outcome else "no file of its kind")
 
@@ -186,14 +226,3 @@ def _place(uri: str) -> str:
     """Return where a URI leads in few words: a worker's address, else the URI itself."""
     parsed = parse_uri(uri)
     return f"{parsed.host}:{parsed.port}" if isinstance(parsed, HttpUri) else uri
-
-
-def _names(directory: Path) -> Iterator[str]:
-    count = 0
-    for folder, folders, files in os.walk(directory):
-        folders.sort()
-        for name in sorted(files):
-            if count >= MAX_FILES:
-                return
-            count += 1
-            yield Path(folder, name).relative_to(directory).as_posix()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from placecard.admission import Configs, Consumer, ConsumerReport, Limits, Loader, LoadReport
+from placecard.admission import Configs, Consumer, ConsumerReport, Limits, Loader, LoadReport, State
 from placecard.card import Card, CheckedFile, LeftOut, digest_of
-from placecard.doctor import Finding, Status, examine, examine_directory
-from placecard.errors import Code
+from placecard.doctor import Diagnosis, Finding, Status, examine, examine_directory
+from placecard.errors import Code, UsageError
 from tests.simulator.models import write_vl_model
 
 VL = Configs({"config.json": {"model_type": "qwen2_vl", "vision_config": {}}})
@@ -27,13 +28,13 @@ def card(*, advertised: tuple[str, ...] | None = None, left_out: tuple[LeftOut, 
     return Card(name="tiny", origin="hf://acme/tiny@" + "a" * 40, files=tuple(files), left_out=left_out)
 
 
-def of(findings: tuple[Finding, ...], consumer: Consumer) -> Finding:
-    (finding,) = [each for each in findings if each.consumer == consumer]
+def of(diagnosis: Diagnosis, consumer: Consumer) -> Finding:
+    (finding,) = [each for each in diagnosis.findings if each.consumer == consumer]
     return finding
 
 
 def test_each_consumer_has_a_finding() -> None:
-    findings = examine({"config.json"}, Configs({"config.json": {}}), None)
+    findings = examine({"config.json"}, Configs({"config.json": {}}), None).findings
     assert {finding.consumer for finding in findings} == set(Consumer)
     assert {finding.consumer: finding.status for finding in findings} == dict.fromkeys(Consumer, Status.ABSENT) | {
         "config": Status.OK
@@ -109,7 +110,70 @@ async def test_a_directory_is_read_opened_and_examined(tmp_path: Path) -> None:
         whole = await examine_directory(directory, loader=loader)
         (directory / MISSING).unlink()
         lacking = await examine_directory(directory, loader=loader, looked_at=(str(directory),))
-    assert {finding.consumer for finding in whole if finding.status is Status.OK} == set(Consumer) - {"pooling"}
+    statuses = {finding.consumer: finding.status for finding in whole.findings}
+    served = {"config", "generation_config", "tokenizer", "image_processor", "chat_template"}
+    assert {statuses[Consumer(consumer)] for consumer in served} == {Status.OK}
+    assert statuses[Consumer.POOLING] is Status.ABSENT and not {Status.DEGRADED, Status.FAILED} & set(statuses.values())
+    assert (whole.state, lacking.state) == (State.READY, State.DEGRADED)
     finding = of(lacking, Consumer.IMAGE_PROCESSOR)
     assert (finding.status, finding.missing) == (Status.DEGRADED, MISSING)
     assert finding.who_would_have_it == f"not on the card, and not in {directory}"
+
+
+@pytest.mark.parametrize(
+    ("consumer", "code", "state"),
+    [
+        ("image_processor", Code.CONSUMER_FAILED, State.DEGRADED),
+        ("image_processor", Code.CONSUMER_PANICKED, State.REFUSED),
+        ("generation_config", Code.CONSUMER_FAILED, State.DEGRADED),
+        ("tokenizer", Code.CONSUMER_FAILED, State.REFUSED),
+    ],
+)
+def test_the_state_is_what_a_resolve_would_come_to(consumer: str, code: Code, state: State) -> None:
+    report = LoadReport(consumers=(ConsumerReport(consumer=consumer, ok=False, code=code, detail="no"),))
+    diagnosis = examine({"config.json", MISSING}, VL, report)
+    assert (diagnosis.state, of(diagnosis, Consumer(consumer)).status) == (state, Status.FAILED)
+
+
+def test_a_finding_without_a_load_test_is_never_ready() -> None:
+    configs = Configs({"config.json": {}}, {"generation_config.json": "not JSON"})
+    assert examine({"config.json", "generation_config.json"}, configs, None).state is State.DEGRADED
+    assert examine({"config.json"}, Configs({"config.json": {}}), None).state is State.READY
+
+
+def test_a_load_test_that_could_not_be_run_is_a_finding_of_no_single_consumer() -> None:
+    diagnosis = examine({"config.json"}, Configs({"config.json": {}}), LoadReport(unavailable="no transformers"))
+    (finding,) = [each for each in diagnosis.findings if not each.consumer]
+    assert diagnosis.state is State.DEGRADED and "no transformers" in finding.detail
+
+
+def test_row34_what_was_left_out_is_a_finding_of_its_consumer() -> None:
+    left_out = (LeftOut("generation_config.json", "unreadable"), LeftOut("notes.txt", "dangling link"))
+    diagnosis = examine({"config.json"}, Configs({"config.json": {}}), None, left_out=left_out)
+    finding = of(diagnosis, Consumer.GENERATION_CONFIG)
+    assert (finding.status, finding.missing) == (Status.DEGRADED, "generation_config.json")
+    assert "permission" in finding.mend and diagnosis.state is State.DEGRADED
+    (other,) = [each for each in diagnosis.findings if not each.consumer]
+    assert other.missing == "notes.txt"
+
+
+def test_what_the_card_left_out_and_is_there_all_the_same_is_no_finding() -> None:
+    the_card = card(left_out=(LeftOut("generation_config.json", "unreadable"),))
+    names = {"config.json", "generation_config.json"}
+    assert examine(names, Configs({"config.json": {}}), None, the_card).state is State.READY
+    assert examine({"config.json"}, Configs({"config.json": {}}), None, the_card).state is State.DEGRADED
+
+
+async def test_row24_a_pipe_in_the_directory_is_not_waited_for(tmp_path: Path) -> None:
+    directory = write_vl_model(tmp_path / "vl")
+    (directory / MISSING).unlink()
+    os.mkfifo(directory / MISSING)
+    async with Loader(Limits(seconds=30)) as loader:
+        diagnosis = await examine_directory(directory, loader=loader)
+    finding = of(diagnosis, Consumer.IMAGE_PROCESSOR)
+    assert (finding.status, finding.missing) == (Status.DEGRADED, MISSING)
+
+
+async def test_what_is_no_directory_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        await examine_directory(tmp_path / "absent", loader=None)
