@@ -18,6 +18,7 @@ class Consumer(StrEnum):
     POOLING = "pooling"
     TOKENIZER = "tokenizer"
     IMAGE_PROCESSOR = "image_processor"
+    PROCESSOR = "processor"
     CHAT_TEMPLATE = "chat_template"
 
 
@@ -34,10 +35,22 @@ TOKENIZER_FILES: Final[tuple[tuple[str, ...], ...]] = (
     ("tekken.json",),
     ("tokenizer.model.v3",),
     ("vocab.json",),
+    ("spm.model",),
+    ("sentencepiece.model",),
+    ("spm_char.model",),
+    ("bpe.codes",),
+    ("byte_maps.json",),
+    ("prophetnet.tokenizer",),
 )
+# Of models in Mistral's own form, which engines open without transformers. Source: mistral-common, tokens/tokenizers.
+MISTRAL_TOKENIZER_FILES: Final = (("tekken.json",), ("tokenizer.model.v3",), ("tokenizer.model",))
 
 # Source: transformers 5.23, utils/__init__.py: IMAGE_PROCESSOR_NAME, PROCESSOR_NAME.
 IMAGE_PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+
+# What a processor reads beside the files of its tokenizer and image processor.
+# Source: transformers 5.23, utils/__init__.py: PROCESSOR_NAME, VIDEO_PROCESSOR_NAME.
+PROCESSOR_FILES: Final = ("processor_config.json", "video_preprocessor_config.json")
 
 # Source: transformers 5.23, utils/hub.py: CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE.
 CHAT_TEMPLATE_FILES: Final = ("chat_template.jinja", "chat_template.json")
@@ -54,6 +67,7 @@ KNOWN_NAMES: Final[dict[Consumer, frozenset[str]]] = {
         {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}.union(*TOKENIZER_FILES)
     ),
     Consumer.IMAGE_PROCESSOR: frozenset(IMAGE_PROCESSOR_FILES),
+    Consumer.PROCESSOR: frozenset(PROCESSOR_FILES),
     Consumer.CHAT_TEMPLATE: frozenset(CHAT_TEMPLATE_FILES),
 }
 
@@ -75,6 +89,8 @@ def is_versioned_config(name: str) -> bool:
 
 def has_tokenizer(names: frozenset[str]) -> bool:
     """Whether ``names`` hold what a tokenizer can be made of."""
-    return any(names.issuperset(files) for files in TOKENIZER_FILES) or any(
-        name.endswith(".tiktoken") and "/" not in name for name in names
-    )
+    return any(names.issuperset(files) for files in TOKENIZER_FILES) or any(map(_is_numbered_tokenizer, names))
+
+
+def _is_numbered_tokenizer(name: str) -> bool:
+    return "/" not in name and (name.endswith(".tiktoken") or name.startswith("tokenizer.model.v"))

@@ -44,6 +44,7 @@ class Verdict:
 _ESSENTIAL: Final = frozenset({Consumer.CONFIG, Consumer.TOKENIZER})
 _LOSS: Final[Mapping[str, str]] = {
     Consumer.IMAGE_PROCESSOR: "image tokens cannot be counted: requests with images are routed by text alone",
+    Consumer.PROCESSOR: "requests with images or audio cannot be prepared here as the engine does it",
     Consumer.CHAT_TEMPLATE: "chats cannot be rendered here",
     Consumer.POOLING: "embeddings may be pooled otherwise than the model was trained",
     Consumer.GENERATION_CONFIG: "sampling defaults and stop tokens are not known",

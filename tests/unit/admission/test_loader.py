@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
@@ -49,7 +50,8 @@ def states(report: LoadReport) -> dict[str, str]:
 
 async def test_a_vision_model_opens_whole(loader: Loader, vl_model: Path) -> None:
     report = await loader.load(vl_model)
-    assert states(report) == dict.fromkeys(Consumer, "ok") | {"pooling": "skipped"}
+    skipped = {"pooling"} if find_spec("torch") else {"pooling", "processor"}
+    assert states(report) == dict.fromkeys(Consumer, "ok") | dict.fromkeys(skipped, "skipped")
     # Source: the rule of the simulated model: 224 / 28 squared.
     assert "64 tokens for 224x224" in outcome(report, Consumer.IMAGE_PROCESSOR).detail
     assert report.versions == versions()

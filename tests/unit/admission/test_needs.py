@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placecard.admission import Consumer, Unmet, needs, unmet
+from placecard.admission.needs import wild_modules
 
 VL = {"config.json": {"model_type": "qwen2_vl", "vision_config": {}, "image_token_id": 5}}
 MODULES = [
@@ -34,6 +35,28 @@ def missing(
         {"vision_start_token_id": 7},
         {"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]},
         {"model_type": "phi_vision", "architectures": ["PhiVisionForConditionalGeneration"]},
+        {"model_type": "phi3_v", "img_processor": {"name": "clip_vision_model"}},
+        {
+            "model_type": "phi4mm",
+            "embd_layer": {"image_embd_layer": {"crop_size": 448}, "embedding_cls": "image_audio"},
+        },
+        {"model_type": "molmo"},
+        {"model_type": "multi_modality", "language_config": {}},
+        {"model_type": "qwen", "visual": {"heads": 16}},
+        {"model_type": "llava_llama", "mm_vision_tower": "openai/clip-vit-large-patch14-336"},
+        {"model_type": "qwen2_5_omni"},
+        {"model_type": "newer_omni", "thinker_config": {"vision_config": {"depth": 2}}},
+        {"model_type": "newer", "a_config": {"b_config": {"c_config": {"image_token_id": 7}}}},
+        {"model_type": "ovis", "visual_tokenizer_config": {}},
+        {"model_type": "chameleon"},
+        {"model_type": "newer", "vq_config": {"embed_dim": 4}},
+        {"model_type": "emu3"},
+        {"model_type": "udop"},
+        {"model_type": "minicpmv"},
+        {"model_type": "vision-encoder-decoder", "encoder": {"model_type": "donut-swin"}, "decoder": {}},
+        {"model_type": "kimi_k25", "architectures": None},
+        {"auto_map": {"AutoConfig": "a.B", "AutoProcessor": "c.D"}},
+        {"auto_map": {"AutoImageProcessor": "c.D"}},
     ],
     ids=str,
 )
@@ -49,13 +72,65 @@ def test_a_vision_model_needs_its_image_processor(config: dict[str, Any]) -> Non
         {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]},
         {"vision_config": None},
         {"image_token_id": "5"},
-        {"architectures": "LlavaForConditionalGeneration", "model_type": "llava"},
+        {"architectures": "NewerVlmForConditionalGeneration", "model_type": "newer_vlm"},
         {"model_type": ["llava"]},
+        {"model_type": "timm_wrapper"},
+        {"model_type": "perceiver", "architectures": ["PerceiverForMaskedLM"]},
+        {"visual": True, "img_processor": None, "mm_vision_tower": None, "embd_layer": {"embedding_cls": "x"}},
+        {"vision_note": "none", "vision_token": True, "image_token_id": True},
+        {"text_config": {"model_type": "llama", "rope_config": {}}, "encoder": {"model_type": "bert"}},
+        {"auto_map": {"AutoConfig": "a.B", "AutoModelForCausalLM": "a.C"}},
+        {"auto_map": "x"},
     ],
     ids=str,
 )
 def test_a_text_model_does_not(config: dict[str, Any]) -> None:
     assert missing({"config.json": config}, {"config.json"}) == set()
+
+
+def test_code_named_by_another_file_means_an_image_processor() -> None:
+    configs = {"config.json": {}, "tokenizer_config.json": {"auto_map": {"AutoProcessor": "processing.P"}}}
+    assert missing(configs, {"config.json", "preprocessor_config.json"}) == set()
+    assert missing(configs, {"config.json"}) == {"image_processor: preprocessor_config.json"}
+
+
+def test_a_model_that_takes_audio_needs_its_feature_extractor() -> None:
+    configs: dict[str, Any] = {"config.json": {"thinker_config": {"audio_config": {}}}}
+    assert missing(configs, {"config.json"}) == {"processor: preprocessor_config.json"}
+    assert missing(configs, {"config.json", "preprocessor_config.json"}) == set()
+    names = {"config.json", "processor_config.json"}
+    assert missing(configs | {"processor_config.json": {"feature_extractor": {}}}, names) == set()
+    assert missing(configs | {"processor_config.json": {"processor_class": "P"}}, names) == {
+        "processor: preprocessor_config.json"
+    }
+    both: dict[str, Any] = {"config.json": {"audio_config": {}, "vision_config": {}}}
+    assert missing(both, {"config.json"}) == {"image_processor: preprocessor_config.json"}
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        {"tokenizer_config.json": {"processor_class": "LlavaProcessor"}},
+        {"preprocessor_config.json": {"processor_class": "LlavaNextProcessor"}},
+        {"config.json": {"model_type": "llava"}},
+        {"config.json": {"model_type": "perception_lm"}, "tokenizer_config.json": {"processor_class": None}},
+    ],
+    ids=str,
+)
+def test_a_processor_that_computes_with_its_own_file_needs_it(configs: dict[str, Any]) -> None:
+    names = {"config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert missing(configs, names) == {"processor: processor_config.json"}
+    assert missing(configs, names | {"processor_config.json"}) == set()
+
+
+def test_a_processor_that_does_not_needs_none() -> None:
+    names = {"config.json", "preprocessor_config.json", "tokenizer.json"}
+    assert missing({"preprocessor_config.json": {"processor_class": "Qwen2VLProcessor"}}, names) == set()
+    named = {
+        "config.json": {"model_type": "llava"},
+        "preprocessor_config.json": {"processor_class": "PixtralProcessor"},
+    }
+    assert missing(named, names) == set()
 
 
 def test_either_file_of_an_image_processor_will_do() -> None:
@@ -74,6 +149,25 @@ def test_a_processor_file_without_the_part_will_not_do() -> None:
 def test_each_module_with_a_configuration_is_needed() -> None:
     assert missing({"modules.json": MODULES}, {"config.json", "modules.json"}) == {"pooling: 1_Pooling/config.json"}
     assert missing({"modules.json": MODULES}, {"config.json", "modules.json", "1_Pooling/config.json"}) == set()
+
+
+@pytest.mark.parametrize(
+    "sign", ["config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json"]
+)
+def test_what_stands_beside_modules_means_modules(sign: str) -> None:
+    assert missing({}, {"config.json", sign}) == {"pooling: modules.json"}
+    assert missing({}, {"config.json", sign, "modules.json"}) == set()
+    assert missing({}, {"config.json", "original/config.json", "onnx/config.json"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "wild"),
+    [(path, False) for path in ("", "1_Pooling", "1_Pooling/")]
+    + [(path, True) for path in ("../../etc", "/etc", "a/../b", "a\\b", "..", ".", "/", 5, None)],
+)
+def test_a_module_lies_within_the_directory(path: Any, wild: bool) -> None:
+    modules = [{"path": "", "type": "a.Transformer"}, {"path": path, "type": "a.Pooling"}]
+    assert wild_modules({"modules.json": modules}) == ((ascii(path),) if wild else ())
 
 
 @pytest.mark.parametrize(
@@ -106,6 +200,63 @@ def test_the_nearest_alternative_is_named() -> None:
     assert missing({}, {"config.json", "tokenizer_config.json", "merges.txt"}) == {"tokenizer: vocab.json"}
 
 
+@pytest.mark.parametrize(
+    ("configs", "file"),
+    [
+        ({"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"}}, "vocab.txt"),
+        ({"tokenizer_config.json": {"tokenizer_class": "T5Tokenizer"}}, "spiece.model"),
+        ({"config.json": {"tokenizer_class": "XLMRobertaTokenizer"}}, "sentencepiece.bpe.model"),
+        ({"tokenizer_config.json": {}, "config.json": {"model_type": "bert"}}, "vocab.txt"),
+        ({"tokenizer_config.json": {"tokenizer_class": "TikTokenTokenizer"}}, "tiktoken.model"),
+        ({"tokenizer_config.json": {"tokenizer_class": "BertTokenizerFast"}}, "tokenizer.json"),
+        ({"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}}, "tokenizer.json"),
+        ({"tokenizer_config.json": {"tokenizer_class": ["BertTokenizer"]}}, "tokenizer.json"),
+    ],
+    ids=str,
+)
+def test_the_file_that_the_tokenizer_reads_is_named(configs: dict[str, Any], file: str) -> None:
+    names = {"config.json", "tokenizer_config.json"}
+    assert missing(configs, names) == {f"tokenizer: {file}"}
+    assert missing(configs, names | {"tokenizer.json"}) == set()
+
+
+def test_the_file_that_the_publishers_tokenizer_opened_is_named() -> None:
+    card = {"vocab.txt": ("tokenizer",), "tokenizer_config.json": ("tokenizer",)}
+    configs = {"tokenizer_config.json": {"tokenizer_class": "Qwen2Tokenizer"}}
+    assert missing(configs, {"config.json", "tokenizer_config.json"}, card) == {"tokenizer: vocab.txt"}
+
+
+def test_a_tokenizer_of_bytes_needs_no_file() -> None:
+    configs = {"tokenizer_config.json": {"tokenizer_class": "ByT5Tokenizer"}}
+    assert missing(configs, {"config.json", "tokenizer_config.json"}) == set()
+
+
+def test_a_model_in_mistrals_own_form_needs_its_tokenizer() -> None:
+    params = {"params.json": {"dim": 4096, "n_layers": 32}}
+    for names in ({"params.json"}, {"params.json", "config.json"}):
+        assert missing(params, names) == {"tokenizer: tekken.json"}
+        for file in ("tekken.json", "tokenizer.model", "tokenizer.model.v7", "tokenizer.json"):
+            assert missing(params, names | {file}) == set()
+    assert missing({}, {"params.json"}) == {"tokenizer: tekken.json"}
+    assert missing({"params.json": {"lr": 1}}, {"params.json", "config.json"}) == set()
+
+
+def test_what_is_no_model_directory_is_named() -> None:
+    configs = {"adapter_config.json": {"base_model_name_or_path": "acme/base"}}
+    names = {"adapter_config.json", "adapter_model.safetensors"}
+    (adapter,) = unmet(needs(configs, names, {}), names)
+    assert adapter.missing == "config.json" and "an adapter of acme/base" in adapter.why
+    assert adapter.mend == "Publish the base model of acme/base; the engine loads the adapter."
+    (gguf,) = unmet(needs({}, {"model-Q4.GGUF"}, {}), {"model-Q4.GGUF"})
+    assert gguf.missing == "config.json" and "GGUF" in gguf.why and "config.json" in gguf.mend
+    assert missing(configs, names | {"config.json"}) == set()
+
+
+def test_what_a_processor_opened_is_told_of_its_parts() -> None:
+    card = {"tokenizer.json": ("tokenizer", "processor"), "processor_config.json": ("processor",)}
+    assert missing({}, {"config.json"}, card) == {"tokenizer: tokenizer.json", "processor: processor_config.json"}
+
+
 def test_what_the_publishers_consumer_opened_is_needed() -> None:
     card = {"preprocessor_config.json": ("image_processor",), "extra/notes.json": ("pooling", "config")}
     assert missing({}, {"config.json"}, card) == {
@@ -134,13 +285,42 @@ def test_a_mend_names_the_file_and_who_has_it() -> None:
     )
 
 
+_KEYS = st.sampled_from(
+    [
+        "model_type",
+        "vision_config",
+        "audio_config",
+        "text_config",
+        "visual",
+        "auto_map",
+        "processor_class",
+        "path",
+        "type",
+        "architectures",
+        "tokenizer_class",
+        "embd_layer",
+        "dim",
+        "n_layers",
+        "base_model_name_or_path",
+    ]
+)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12) | _KEYS, inner, max_size=4),
     max_leaves=12,
 )
 _NAMES = st.sampled_from(
-    ["config.json", "modules.json", "tokenizer_config.json", "processor_config.json", "vocab.json"]
+    [
+        "config.json",
+        "modules.json",
+        "tokenizer_config.json",
+        "processor_config.json",
+        "vocab.json",
+        "params.json",
+        "adapter_config.json",
+        "1_Pooling/config.json",
+        "preprocessor_config.json",
+    ]
 )
 
 

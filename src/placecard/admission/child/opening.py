@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from placecard.admission.child.libraries import missing_for_tokenizer
+from placecard.admission.child.outcomes import RejectedError, Skipped
+from placecard.admission.child.processing import open_processor
 from placecard.admission.configs import Configs, parse_config
 from placecard.admission.consumers import CHAT_TEMPLATE_FILES, Consumer, has_tokenizer
-from placecard.admission.needs import module_configs, nests_image_processor
+from placecard.admission.needs import module_configs, nests_image_processor, wild_modules
 
 PROBE: Final = "Hello, world! 123 \u00e9\u4e16\u754c\U0001f642 " + "a" * 48 + "!\n\n\tfoo_bar(baz);"
 MAX_RENDERED_BYTES: Final = 2 << 20
@@ -29,18 +32,6 @@ _CHATS: Final[tuple[list[dict[str, Any]], ...]] = (
 )
 
 
-class Skipped(Exception):  # noqa: N818 - an outcome, not an error
-    """There is nothing for this consumer to open, or its library is not installed (``unavailable``)."""
-
-    def __init__(self, why: str, *, unavailable: bool = False) -> None:
-        super().__init__(why)
-        self.unavailable = unavailable
-
-
-class RejectedError(Exception):
-    """The consumer opened its files and what it made of them is unusable."""
-
-
 @dataclass
 class Opening:
     """One directory being opened.
@@ -51,6 +42,7 @@ class Opening:
         configs: Its parsed configuration files.
         transformers: Whether transformers can be imported here.
         tokenizer: What the tokenizer consumer made, for the chat template.
+        image_opened: Whether the image processor opened, without which there is no processor to open.
     """
 
     directory: Path
@@ -58,6 +50,7 @@ class Opening:
     configs: Configs
     transformers: bool
     tokenizer: Any = field(default=None)
+    image_opened: bool = False
 
     def config(self) -> str:
         """Open the configuration; a model type that transformers does not know is read as plain JSON."""
@@ -102,6 +95,8 @@ class Opening:
         modules = self._parsed("modules.json")
         if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
             raise RejectedError("modules.json is not a list of modules")
+        if wild := wild_modules(self.configs.parsed):
+            raise RejectedError(f"modules.json names a path that is not within the directory: {wild[0]}")
         for name in (expected := module_configs(self.configs.parsed)):
             if name not in self.names:
                 raise RejectedError(f"{name} is missing, which modules.json names")
@@ -119,8 +114,8 @@ class Opening:
             raise Skipped("no tokenizer file")
         told = _probe(self._plain_tokenizer()) if "tokenizer.json" in self.names else ""
         if self.transformers:
-            self.tokenizer = self._auto_tokenizer()
-            told = _probe(self.tokenizer)
+            tokenizer = self._auto_tokenizer()
+            told, self.tokenizer = _probe(tokenizer), tokenizer
         if not told:
             raise Skipped("transformers is not installed, and there is no tokenizer.json", unavailable=True)
         return told
@@ -143,12 +138,22 @@ class Opening:
         processor = AutoImageProcessor.from_pretrained(str(self.directory), **_OPTIONS)
         _check_bounds(processor)
         tokens = _patches(processor)
+        made, lacking = None, ""
         try:
             made = processor(images=Image.new("RGB", (_IMAGE_SIDE, _IMAGE_SIDE)), return_tensors="np")
         except ImportError as error:
-            return f"{type(processor).__name__}, not run: {error.name or error} is not installed; {tokens}"
+            lacking = f"{error.name or error} is not installed"
+        self.image_opened = True
+        if made is None:
+            return f"{type(processor).__name__}, not run: {lacking}; {tokens}"
         shape = tuple(getattr(made.get("pixel_values"), "shape", ()))
         return f"{type(processor).__name__}: pixel_values {shape}; {tokens}"
+
+    def processor(self) -> str:
+        """Open what joins tokenizer and image processor; whatever either of them lacks is told of that one alone."""
+        if self.tokenizer is None or not self.image_opened:
+            raise Skipped("no tokenizer and image processor to join")
+        return open_processor(self.directory, _OPTIONS)
 
     def chat_template(self) -> str:
         """Render a chat of one message in transformers' sandbox."""
@@ -184,13 +189,20 @@ class Opening:
             Consumer.POOLING: self.pooling,
             Consumer.TOKENIZER: self.tokenize,
             Consumer.IMAGE_PROCESSOR: self.image_processor,
+            Consumer.PROCESSOR: self.processor,
             Consumer.CHAT_TEMPLATE: self.chat_template,
         }
 
     def _auto_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(self.directory), **_OPTIONS)
+        try:
+            return AutoTokenizer.from_pretrained(str(self.directory), **_OPTIONS)
+        except Exception as error:
+            plain = "tokenizer.json" in self.names
+            if not plain and (missing := missing_for_tokenizer(self.directory, self.names)):
+                raise Skipped(missing, unavailable=True) from error
+            raise
 
     def _plain_tokenizer(self) -> Any:
         from tokenizers import Tokenizer

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from placecard.admission.child import cage
-from placecard.admission.child.opening import Opening, RejectedError, Skipped
+from placecard.admission.child.libraries import missing_library
+from placecard.admission.child.opening import Opening
+from placecard.admission.child.outcomes import RejectedError, Skipped
 from placecard.admission.child.trace import Trace
 from placecard.admission.code_keys import CodeFinding, Danger, code_keys
 from placecard.admission.configs import Configs, read_configs
@@ -64,6 +66,8 @@ def session(request: dict[str, Any], send: Callable[[dict[str, Any]], None], *, 
         seconds = request["template_seconds"] if consumer is Consumer.CHAT_TEMPLATE else 0.0
         outcome = _outcome(consumer, work, configs, refused.get(consumer), alarm_s=seconds)
         read = trace.drain(consumer) if trace else ()
+        if outcome["skipped"] and outcome["code"] is None:
+            read = ()  # what it looked into before it was clear that there is nothing for it
         send(outcome | {"done": consumer.value, "files_read": read})
 
 
@@ -106,6 +110,9 @@ def _outcome(
         code, detail = Code.CONSUMER_FAILED, str(error)
     except Exception as error:  # noqa: BLE001 - this is the boundary: any error of a consumer is its outcome
         code, detail = Code.CONSUMER_FAILED, f"{type(error).__name__}: {error}"
+        if library := missing_library(error):
+            skipped, code = True, Code.LOAD_TEST_UNAVAILABLE
+            detail = f"{library} is not installed, and the model cannot be opened without it (`pip install {library}`)"
     except BaseException as error:  # noqa: BLE001 - pyo3's PanicException is no Exception
         code, detail = Code.CONSUMER_PANICKED, f"{type(error).__name__}: {error}"
     return {
