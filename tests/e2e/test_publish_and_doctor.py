@@ -177,3 +177,21 @@ def test_the_doctor_takes_a_relative_directory(worker: Host) -> None:
     answer = worker.run("doctor", "model", "--json")
     assert (answer.code, answer.json["state"]) == (0, "READY"), answer.out
     assert answer.json["directory"] == str(worker.home / "model")
+
+
+def test_the_doctor_examines_a_resolved_directory_by_its_path(worker: Host, tmp_path: Path, model: Path) -> None:
+    front_end = host(tmp_path, "front-end")
+    (model / "preprocessor_config.json").unlink()
+    with worker.publish("--model-dir", str(model), "--name", "m", "--no-load-test"):
+        directory = front_end.run("resolve", "m", "--no-load-test").out.strip()
+    stable = front_end.run("cache", "path", "m").out.strip()
+    for path in (directory, stable):
+        answer = front_end.run("doctor", path, "--json", "--no-load-test")
+        (lack,) = [each for each in answer.json["findings"] if each["status"] not in ("OK", "ABSENT")]
+        assert (answer.code, lack["missing"]) == (3, "preprocessor_config.json")
+
+
+def test_the_doctor_says_that_a_worker_advertises_what_was_never_resolved(worker: Host, model: Path) -> None:
+    with worker.publish("--model-dir", str(model), "--name", "m", "--no-load-test"):
+        assert "never resolved here" in worker.run("doctor", "m").err
+    assert "never resolved here" not in worker.run("doctor", "other").err

@@ -17,7 +17,7 @@ from placecard.cli.output import out, print_json, safe
 from placecard.cli.registries import registry_of
 from placecard.cli.wiring import open_store
 from placecard.config import environment
-from placecard.doctor import Diagnosis, Finding, Status, examine_directory
+from placecard.doctor import Diagnosis, Finding, Status, examine_directory, manifest_of
 from placecard.errors import Code, DiscoveryError, StoreError
 from placecard.resolver import State
 from placecard.store import Manifest, Store
@@ -86,7 +86,9 @@ def _patient(
         StoreError: ``STORE_MISSING``.
     """
     if Path(model).is_dir():
-        return Path(os.path.abspath(model)), None, None, {}  # noqa: PTH100 - `..` goes, links stay
+        directory = Path(os.path.abspath(model))  # noqa: PTH100 - `..` goes, links stay
+        manifest = manifest_of(directory)
+        return directory, card_from_json(manifest.card) if manifest else None, manifest, {}
     store: Store = open_store(options, log)
     snapshot = store.current(model)
     outcome = store.read_state(model, "outcome") or {}
@@ -96,7 +98,7 @@ def _patient(
         if not errors and anyio.run(_is_advertised, model, url):
             detail += "; a worker advertises it, and it was never resolved here"
         raise StoreError(Code.STORE_MISSING, detail, subject=model)
-    return snapshot.directory, card_from_json(snapshot.manifest.card), snapshot.manifest, outcome
+    return snapshot.directory, card_from_json(snapshot.card), snapshot.manifest, outcome
 
 
 async def _is_advertised(model: str, url: str) -> bool:
