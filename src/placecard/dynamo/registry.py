@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
 from anyio import to_thread
+from blake3 import blake3
 
 from placecard.discovery import Change, Record, changes
 from placecard.discovery.lease import lease_end
@@ -28,6 +29,8 @@ from placecard.errors import Code, DiscoveryError, PlacecardError
 from placecard.telemetry import Fact, Fallback, Observe, RecordRejected, ignore
 
 PERIOD_S: Final = 1.0
+MAX_LOOK_BYTES: Final = 64 << 20
+"""Bytes of all records that one look takes; what is known and alive comes first."""
 MAX_NOTES: Final = 8  # of one card
 _T = TypeVar("_T")
 
@@ -37,7 +40,7 @@ class _Known:
     """What is known of one file; ``record`` is the last good one, also while the file holds something unreadable."""
 
     stamp: Stamp
-    data: bytes
+    digest: bytes
     record: Record | None
     end: float
 
@@ -77,6 +80,7 @@ class DynamoFileRegistry:
         self._looked_at: float | None = None
         self._written: dict[str, Written] = {}
         self._stated: dict[str, bytes] = {}
+        self._passed_over: list[str] = []
         self._facts: list[Fact] = []
         self._limiter: anyio.CapacityLimiter | None = None
         self._lock = threading.Lock()
@@ -169,26 +173,35 @@ class DynamoFileRegistry:
 
     def _scan(self) -> dict[str, Record]:
         """Return the live records by instance. Blocking; what did not change since the last look is not read again."""
-        now, known = self._clock(), {}
-        for name, stamp in sorted(self._kv.scan(MODELS).items()):
-            if (entry := self._entry(name, stamp, now)) is not None:
+        now, known, room = self._clock(), dict[str, _Known](), MAX_LOOK_BYTES
+        before, self._passed_over = self._passed_over, []
+        found = self._kv.scan(MODELS)
+        for name in sorted(found, key=lambda name: (self._turn(name, now), name)):
+            if (entry := self._entry(name, found[name], now, room)) is not None:
                 known[name] = entry
+                room -= _size(entry.stamp)
         self._known, self._looked_at = known, now
-        self._stated = {name: data for name, data in self._stated.items() if name in known}
+        self._stated = {name: digest for name, digest in self._stated.items() if name in known}
+        self._state_passed_over(before)
         records: dict[str, Record] = {}
         for name, entry in known.items():
             if entry.record is None or entry.end <= now:
                 continue
             if entry.record.instance in records:
-                self._reject(name, Code.RECORD_MALFORMED, "another record speaks for the same instance", entry.data)
+                self._reject(name, Code.RECORD_MALFORMED, "another record speaks for the same instance", entry.digest)
                 continue
             records[entry.record.instance] = entry.record
         return dict(sorted(records.items()))
 
-    def _entry(self, name: str, stamp: Stamp, now: float) -> _Known | None:
+    def _turn(self, name: str, now: float) -> int:
+        """Say who takes room first: live records, then those never read, then those whose lease has ended."""
         known = self._known.get(name)
-        if known is not None and known.stamp == stamp:
-            return known
+        return 1 if known is None else 0 if known.end > now else 2
+
+    def _entry(self, name: str, stamp: Stamp, now: float, room: int) -> _Known | None:
+        known = self._known.get(name)
+        if known is not None and known.stamp == stamp and (_size(stamp) <= room or known.end <= now):
+            return known if _size(stamp) <= room else None
         end = lease_end(
             touched=stamp.touched_s,
             file_now=time.time(),
@@ -198,33 +211,44 @@ class DynamoFileRegistry:
         )
         if known is None and end <= now:
             return None  # left lying by a worker that died; nobody needs to read it
+        if _size(stamp) > room:
+            self._passed_over.append(name)
+            return None
         try:
             data = self._kv.read(MODELS, name, max_bytes=MAX_RECORD_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
             data = f"unreadable: {error.strerror}".encode()
-        if known is not None and known.data == data:
+        digest = blake3(data).digest()
+        if known is not None and known.digest == digest:
             return replace(known, stamp=stamp, end=end)
         last = None if known is None else known.record
-        return _Known(stamp, data, self._decoded(name, data) or last, end)
+        return _Known(stamp, digest, self._decoded(name, data, digest) or last, end)
 
-    def _decoded(self, name: str, data: bytes) -> Record | None:
+    def _decoded(self, name: str, data: bytes, digest: bytes) -> Record | None:
         """Return the record in ``data``, or None once the reason is stated."""
         try:
             record, info = decode_model_record(data, key=decode_key(name))
         except PlacecardError as error:
-            self._reject(name, error.code, str(error), data)
+            self._reject(name, error.code, str(error), digest)
             return None
         if record.card.unknown.get("dynamo"):  # a card of our own, read whole, has no notes to state
             for note in info.notes[:MAX_NOTES]:
                 self._facts.append(Fallback("dynamo_card_read_in_part", f"{record.card.name}: {note}"))
         return record
 
-    def _reject(self, name: str, code: Code, detail: str, data: bytes) -> None:
+    def _state_passed_over(self, before: Sequence[str]) -> None:
+        """State what found no room, once for each such set of records."""
+        if self._passed_over and self._passed_over != before:
+            names = ", ".join(ascii(decode_key(name)) for name in self._passed_over[:3])
+            cause = f"{len(self._passed_over)} records are over the {MAX_LOOK_BYTES} bytes of one look: {names} …"
+            self._facts.append(Fallback("dynamo_records_passed_over", cause))
+
+    def _reject(self, name: str, code: Code, detail: str, digest: bytes) -> None:
         """State a rejection once for each content of a file."""
-        if self._stated.get(name) != data:
-            self._stated[name] = data
+        if self._stated.get(name) != digest:
+            self._stated[name] = digest
             self._facts.append(RecordRejected(ascii(decode_key(name)), code, detail))
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
@@ -232,3 +256,8 @@ class DynamoFileRegistry:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(4)
         return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+
+
+def _size(stamp: Stamp) -> int:
+    """Return how many bytes are read of a file, at most."""
+    return min(stamp.size, MAX_RECORD_BYTES + 1)

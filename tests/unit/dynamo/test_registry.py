@@ -153,6 +153,29 @@ async def test_what_was_passed_over_is_stated(tmp_path: Path) -> None:
     assert [fact.kind for fact in facts if isinstance(fact, Fallback)] == ["dynamo_card_read_in_part"]
 
 
+async def test_one_look_takes_a_bounded_number_of_bytes_and_keeps_whom_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts: list[Fact] = []
+    known = put_raw(tmp_path, "prod/backend/generate/ff", record())
+    monkeypatch.setattr("placecard.dynamo.registry.MAX_LOOK_BYTES", 3 * known.stat().st_size)
+    async with DynamoFileRegistry(tmp_path, observe=facts.append) as registry:
+        (before,) = await registry.list()
+        dead = put_raw(tmp_path, "prod/backend/generate/1", record(instance_id=1))
+        age(dead, 3600.0)
+        for number in range(2, 8):
+            put_raw(tmp_path, f"prod/backend/generate/{number:x}", record(instance_id=number))
+        for _ in range(3):
+            found = await registry.list()
+            assert len(found) == 3 and before in found
+        (fact,) = facts
+        assert isinstance(fact, Fallback)
+        assert fact.kind == "dynamo_records_passed_over" and "4 records" in fact.cause
+        for number in range(2, 8):
+            (tmp_path / MODELS / encode_key(f"prod/backend/generate/{number:x}")).unlink()
+        assert await registry.list() == (before,)
+
+
 async def test_a_root_that_is_a_file_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "kv").write_text("")
     with pytest.raises(DiscoveryError) as caught:
