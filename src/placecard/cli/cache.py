@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO
 from cyclopts import Parameter
 
 from placecard.cli.main import EXIT_FAILURE, EXIT_OK
-from placecard.cli.options import JsonFlag, StoreOptions
+from placecard.cli.options import JsonFlag, Repeat, StoreOptions, path_or_stdin
 from placecard.cli.output import err, out, print_json, safe, size_text
 from placecard.cli.wiring import open_store
 from placecard.errors import Code, StoreError, UsageError
@@ -44,7 +44,7 @@ def ls(*, store: StoreOptions | None = None, json: JsonFlag = False) -> int:
     for column in ("model", "state", "files", "bytes", "generations", "directory"):
         table.add_column(column, justify="right" if column in ("files", "bytes", "generations") else "left")
     for row in rows:
-        state = f"[{_COLOURS.get(row['state'], 'dim')}]{row['state']}[/]"
+        state = safe(row["state"], _COLOURS.get(row["state"], "dim"))
         table.add_row(
             safe(row["model"]), state, str(row["files"]), size_text(row["bytes"]), str(row["generations"]),
             safe(row["directory"] or "-"),
@@ -150,9 +150,15 @@ def export(
 
 
 def import_(
-    bundle: Annotated[Path, Parameter(name="FILE", help="A bundle, or - for standard input.")],
+    bundle: Annotated[
+        Path,
+        Parameter(
+            name="FILE", help="A bundle, or - for standard input.", converter=path_or_stdin, allow_leading_hyphen=True
+        ),
+    ],
     /,
     *,
+    allow_code: Annotated[tuple[str, ...], Repeat] = (),
     store: StoreOptions | None = None,
     json: JsonFlag = False,
 ) -> int:
@@ -160,16 +166,18 @@ def import_(
 
     Parameters
     ----------
+    allow_code
+        The digest of a code file on the bundle's card that may come in; repeatable. No code is ever run.
     json
         Print the model and its directory as one JSON object.
     """
     opened = open_store(store, log)
     try:
         if str(bundle) == "-":
-            snapshot = opened.import_(sys.stdin.buffer)
+            snapshot = opened.import_(sys.stdin.buffer, allow_code=allow_code)
         else:
             with bundle.open("rb") as file:
-                snapshot = opened.import_(file)
+                snapshot = opened.import_(file, allow_code=allow_code)
     except OSError as error:
         raise UsageError(Code.USAGE, f"{bundle} cannot be read: {error.strerror}") from error
     if json:
@@ -193,7 +201,7 @@ def _row(opened: Store, info: Any) -> dict[str, Any]:
     current = info.current
     return {
         "model": info.name,
-        "state": outcome.get("state", "IMPORTED" if current else "EMPTY"),
+        "state": str(outcome.get("state", "IMPORTED" if current else "EMPTY")),
         "directory": str(opened.stable_path(info.name)) if current else None,
         "files": len(current.manifest.entries) if current else 0,
         "bytes": info.bytes,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import anyio
 from cyclopts import Parameter
@@ -31,7 +34,7 @@ from placecard.card import (
     lint as card_lint,
 )
 from placecard.cli.main import EXIT_FAILURE, EXIT_OK
-from placecard.cli.options import JsonFlag
+from placecard.cli.options import JsonFlag, path_or_stdin
 from placecard.cli.output import err, out, print_errors, print_json, safe, size_text
 from placecard.cli.registries import NO_WORKER
 from placecard.config import environment
@@ -41,7 +44,15 @@ from placecard.publisher import BuildReport, build_from
 from placecard.source import HubSource
 from placecard.telemetry import log
 
-CardFile = Annotated[Path, Parameter(name="CARD", help="A file with a card, or - for standard input.")]
+CardFile = Annotated[
+    Path,
+    Parameter(
+        name="CARD",
+        help="A file with a card, or - for standard input.",
+        converter=path_or_stdin,
+        allow_leading_hyphen=True,
+    ),
+]
 
 
 def build(
@@ -136,7 +147,7 @@ def verify(
     rows: list[dict[str, Any]] = []
     for file in value.files:
         try:
-            with (folder / file.name).open("rb") as opened:
+            with _open_regular(folder / file.name) as opened:
                 digest, size = digest_stream(opened)
         except OSError as error:
             rows.append({"name": file.name, "ok": False, "code": Code.NOT_FOUND.value, "message": error.strerror})
@@ -237,17 +248,31 @@ def read_card_file(path: Path) -> Record:
         if str(path) == "-":
             data = sys.stdin.buffer.read(MAX_CARD_BYTES + 1)
         else:
-            with path.open("rb") as file:
+            with _open_regular(path) as file:
                 data = file.read(MAX_CARD_BYTES + 1)
     except OSError as error:
         raise UsageError(Code.USAGE, f"{path} cannot be read: {error.strerror}") from error
     raw = read_json(data)
-    if "display_name" in raw or "card_json" in raw:
+    own = "schema" in raw and "files" in raw  # whatever else stands there: a newer release may add any key
+    if not own and ("display_name" in raw or "card_json" in raw):
         from placecard.dynamo import card_from_dynamo
 
         card, info = card_from_dynamo(raw)
         return Record(NO_WORKER, card, complete=info.lists_extra_files)
     return Record(NO_WORKER, decode_card(data))
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file without waiting for one that would keep the reader waiting.
+
+    Raises:
+        OSError: It cannot be opened, or is a pipe, a device or a folder.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is not a regular file; - reads a pipe from standard input")
+    return file
 
 
 def _print_card(card: Card) -> None:
@@ -276,7 +301,7 @@ def _print_card(card: Card) -> None:
         table.add_column(column, justify="right" if column == "bytes" else "left", no_wrap=column != "file")
     for file in card.files:
         size = "?" if file.size is None else str(file.size)
-        table.add_row(safe(file.name), file.role, size, file.digest[:19], ", ".join(file.consumers))
+        table.add_row(safe(file.name), safe(file.role), size, file.digest[:19], safe(", ".join(file.consumers)))
     console.print(table)
     console.print(f"  {len(card.files)} files, {size_text(total)}; left out: ", safe(_left_out(card)), sep="")
 

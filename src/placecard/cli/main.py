@@ -4,13 +4,16 @@ end."""
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from typing import Any
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Env
 
 from placecard import __version__
+from placecard.cli import streams
+from placecard.cli.variables import Variables
 from placecard.errors import Code, PlacecardError, UsageError, flatten
 
 _HELP = """Model metadata for a fleet of LLM engines: complete, proven, and never silently worse.
@@ -27,7 +30,8 @@ _EPILOGUE = """Examples
 Exit codes: 0 ok, 1 failure, 2 usage, 3 degraded. Every flag has a variable: PLACECARD_<COMMAND>_<FLAG> or
 PLACECARD_<FLAG>."""
 
-EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_DEGRADED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_DEGRADED, EXIT_INTERRUPTED = 0, 1, 2, 3, 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def build_app() -> App:
@@ -38,8 +42,9 @@ def build_app() -> App:
         help_epilogue=_EPILOGUE,
         help_format="plaintext",
         version=__version__,
-        config=[Env("PLACECARD_", command=True), Env("PLACECARD_", command=False)],
+        config=[Variables(os.environ)],
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name, help_ in {
         "publish": "Advertise a model and serve its metadata until SIGTERM.",
@@ -69,31 +74,45 @@ def build_app() -> App:
     }.items():
         function = {"import": "import_"}.get(name, name)
         cache.command(f"placecard.cli.cache:{function}", name=name, help=help_)
+    workers = App(name="workers", help="Look at the workers of a registry.")
+    workers.command("placecard.cli.workers:ls", name="ls", help="List the workers, and what each advertises.")
     app.command(card)
     app.command(cache)
+    app.command(workers)
     return app
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code. No traceback reaches the user."""
+    streams.open_missing()
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
 def run(argv: list[str]) -> int:
     """Run the command line ``argv`` and return its exit code."""
     logging.getLogger("placecard").addHandler(logging.NullHandler())  # the screen tells; `publish` logs
+    streams.escape_what_cannot_be_said()
+    with streams.terminable() as terminated:
+        try:
+            code = _called(argv)
+        except KeyboardInterrupt:
+            code = EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+    return code if streams.flush() else EXIT_FAILURE
+
+
+def _called(argv: list[str]) -> int:
     try:
         code = build_app()(argv, exit_on_error=False, print_error=True)
     except CycloptsError:
         return EXIT_USAGE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of the pipe has gone; there is nobody to tell
-        return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001  # the edge: everything ends as one clear message
-        return _report(error, json="--json" in argv)
-    sys.stdout.flush()
+        try:
+            if not streams.is_of_output(error):
+                return _report(error, json="--json" in argv)
+        except OSError as unsaid:
+            error = unsaid
+        streams.say_unwritable(error)
+        return EXIT_FAILURE
     return code if isinstance(code, int) else EXIT_OK
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 _STORE = Group("Store", sort_key=2)
 _BOUNDS = Group("Bounds", sort_key=4)
@@ -71,6 +72,14 @@ class BoundOptions:
     "Open the directory with its consumers before it is listed."
     load_timeout: float = 60.0
     "Seconds the load test may take."
+
+
+def path_or_stdin(type_: type[Path], tokens: Sequence[Token]) -> Path:
+    """Return the path that stands by position; ``-`` is standard input, and no other hyphen begins one."""
+    text = tokens[0].value
+    if text.startswith("-") and text != "-":
+        raise ValueError(f"Unknown option: {text}")
+    return Path(text)
 
 
 DiscoveryUrl = Annotated[str | None, Parameter(name="--discovery")]

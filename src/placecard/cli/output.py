@@ -34,13 +34,17 @@ def err() -> Console:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.write(jsonlib.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(jsonlib.dumps(value, indent=2, ensure_ascii=not _speaks_unicode()) + "\n")
 
 
 def print_json_line(value: Any) -> None:
     """Print one JSON object on one line, and flush: a reader waits for it."""
-    sys.stdout.write(jsonlib.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(jsonlib.dumps(value, ensure_ascii=not _speaks_unicode()) + "\n")
     sys.stdout.flush()
+
+
+def _speaks_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def print_errors(errors: Sequence[PlacecardError], *, json: bool) -> None:
