@@ -27,39 +27,16 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from placecard.admission.consumers import Consumer
 from placecard.admission.report import ConsumerReport, Limits, LoadReport, versions
+from placecard.admission.surroundings import ENVIRONMENT, own_search_path
 from placecard.errors import AdmissionError, Code
 
 _MAX_LINE_BYTES: Final = 1 << 20
 _GRACE_S: Final = 5.0
 _START_S: Final = 120.0
-# One thread for each library: the nursery must have a single thread to fork from, and a child needs no more.
-_ENVIRONMENT: Final[dict[str, str]] = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-    "RAYON_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "RUST_BACKTRACE": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "USE_TORCH": "0",
-    "USE_TF": "0",
-    "USE_JAX": "0",
-    "LANG": "C.UTF-8",
-    "PATH": "/usr/bin:/bin",
-    # Empty: no cache. It would be a file in a temporary directory, which a child cannot write, and named by path alone.
-    "TIKTOKEN_CACHE_DIR": "",
-}
 _BOOT: Final = (
     "import json, sys; sys.dont_write_bytecode = True; sys.path[:] = json.loads(sys.argv[1]); "
     "from placecard.admission.child.nursery import main; main()"
 )
-_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _CRASHES: Final = {
     -signal.SIGABRT: "aborted",
     -signal.SIGSEGV: "crashed (segmentation fault)",
@@ -190,7 +167,7 @@ class Loader:
         environment = {"HF_HOME": str(self._home), "HOME": str(self._home), "TMPDIR": str(self._home)}
         try:
             process = await anyio.open_process(
-                arguments, cwd=self._home, env=_ENVIRONMENT | environment | self._environment
+                arguments, cwd=self._home, env=ENVIRONMENT | environment | self._environment
             )
         except OSError as error:
             raise _unavailable(f"the load test's process does not start: {error}") from error
@@ -261,24 +238,6 @@ class Loader:
             with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
                 async for chunk in process.stderr:
                     self._stderr = (self._stderr + chunk)[-4000:]
-
-
-def own_search_path() -> tuple[str, ...]:
-    """Return where this process finds its modules, without the directory that it happens to work in.
-
-    ``python -m`` and ``python -c`` put the current directory first, and it may be a model's. It stays only where it is
-    a folder of installed packages, or the one that this package itself was imported from.
-    """
-    here = ""
-    with contextlib.suppress(FileNotFoundError):  # removed meanwhile: then it cannot be on the path either
-        here = os.path.realpath(os.curdir)
-    own = {str(Path(__file__).resolve().parents[2])}
-    entries = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
-    return tuple(
-        entry
-        for entry in entries
-        if (real := os.path.realpath(entry)) != here or real in own or Path(real).name in _INSTALLED
-    )
 
 
 async def _stop(process: anyio.abc.Process) -> None:

@@ -28,7 +28,8 @@ from placecard.admission import (
     versions,
     versions_key,
 )
-from placecard.admission.loader import _Pending, _report, own_search_path
+from placecard.admission.loader import _Pending, _report
+from placecard.admission.surroundings import own_search_path
 from placecard.errors import AdmissionError, Code
 from tests.simulator.models import write_text_model
 from tests.unit.admission import hostile
@@ -147,7 +148,9 @@ async def test_a_relative_path_is_one_of_this_process(
 
 def test_the_current_directory_is_no_place_for_modules(tmp_path: Path) -> None:
     (tmp_path / "regex.py").write_text("raise SystemExit('ran')")
-    code = "from placecard.admission.loader import own_search_path; import json; print(json.dumps(own_search_path()))"
+    code = (
+        "from placecard.admission.surroundings import own_search_path as path; import json; print(json.dumps(path()))"
+    )
     for arguments in (["-c", code], ["-m", "asked"]):
         (tmp_path / "asked.py").write_text(code)
         environment = {"PYTHONPATH": f"{tmp_path}:{tmp_path}/../{tmp_path.name}:relative"}
