@@ -38,18 +38,8 @@ def ls(*, store: StoreOptions | None = None, json: JsonFlag = False) -> int:
     if not rows:
         out().print(safe(f"{opened.root} holds no model yet: placecard resolve NAME"))
         return EXIT_OK
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("model", "state", "files", "bytes", "generations", "directory"):
-        table.add_column(column, justify="right" if column in ("files", "bytes", "generations") else "left")
     for row in rows:
-        state = safe(row["state"], _COLOURS.get(row["state"], "dim"))
-        table.add_row(
-            safe(row["model"]), state, str(row["files"]), size_text(row["bytes"]), str(row["generations"]),
-            safe(row["directory"] or "-"),
-        )  # fmt: skip
-    out().print(table)
+        _print_row(row)
     return EXIT_OK
 
 
@@ -193,7 +183,22 @@ def rm(model: ModelName, /, *, store: StoreOptions | None = None) -> int:
     opened = open_store(store, log)
     if not opened.remove(model):
         raise StoreError(Code.STORE_MISSING, f"{opened.root} has no such model", subject=model)
+    err().print("removed; `placecard cache gc` frees what no other model needs")
     return EXIT_OK
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    """Print one model: its state and size, then its directory whole on a line of its own, to be copied."""
+    console, generations = out(), row["generations"]
+    facts = f"{row['files']} files · {size_text(row['bytes'])} · {generations} generation{'s' * (generations != 1)}"
+    console.print(
+        safe(row["state"].ljust(9), _COLOURS.get(row["state"], "dim")), safe(row["model"], "bold"), f"[dim]{facts}[/]"
+    )
+    if row["directory"]:
+        console.print("          ", safe(row["directory"]), sep="")
+    if row["last_attempt"] not in (None, row["state"]):
+        codes = ", ".join(sorted({error["code"] for error in row["errors"]}))
+        console.print("          ", safe(f"the last attempt was {row['last_attempt']}: {codes}", "yellow"), sep="")
 
 
 def _row(opened: Store, info: Any) -> dict[str, Any]:
@@ -201,7 +206,8 @@ def _row(opened: Store, info: Any) -> dict[str, Any]:
     current = info.current
     return {
         "model": info.name,
-        "state": str(outcome.get("state", "IMPORTED" if current else "EMPTY")),
+        "state": str((outcome.get("serving") or "IMPORTED") if current else outcome.get("state", "EMPTY")),
+        "last_attempt": outcome.get("state"),
         "directory": str(opened.stable_path(info.name)) if current else None,
         "files": len(current.manifest.entries) if current else 0,
         "bytes": info.bytes,

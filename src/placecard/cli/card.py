@@ -194,7 +194,7 @@ def diff(
         print_json(same | {"differences": rows})
         return EXIT_FAILURE if binding else EXIT_OK
     for d in differences if hints else binding:
-        out().print(f"[bold]{d.part:<8}[/] ", safe(f"{d.where}: {d.left} → {d.right}"), sep="")
+        out().print(f"[bold]{d.part:<8}[/] ", safe(f"{d.where}: {_side(d.left)} → {_side(d.right)}"), sep="")
     if not binding:
         out().print("same content, same serving")
     if len(differences) > len(binding) and not hints:
@@ -227,7 +227,8 @@ def lint(card: CardFile, /, *, json: JsonFlag = False) -> int:
         for note in notes:
             out().print(f"[yellow]{note.code.value}[/]  ", safe(str(note)), sep="")
         counts = Counter(note.code.value for note in notes)
-        out().print(f"{len(defects)} defects, {counts.total()} notes")
+        found = f"{len(defects)} defect{'s' * (len(defects) != 1)}, {counts.total()} note{'s' * (counts.total() != 1)}"
+        out().print(found)
     return EXIT_FAILURE if defects else EXIT_OK
 
 
@@ -296,14 +297,22 @@ def _print_card(card: Card) -> None:
     for key, value in facts.items():
         if value:
             console.print(f"  [dim]{key:<12}[/]", safe(str(value)), sep="")
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("file", "role", "bytes", "digest", "read by"):
-        table.add_column(column, justify="right" if column == "bytes" else "left", no_wrap=column != "file")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    longest = max(len(file.name) for file in card.files)
+    table.add_column("file", min_width=min(longest, 40), overflow="fold")
+    table.add_column("role", overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True, min_width=8)
+    table.add_column("blake3", no_wrap=True, min_width=8)
+    table.add_column("read by", overflow="fold")
     for file in card.files:
         size = "?" if file.size is None else str(file.size)
-        table.add_row(safe(file.name), safe(file.role), size, file.digest[:19], safe(", ".join(file.consumers)))
+        table.add_row(safe(file.name), safe(file.role), size, file.digest[7:15], safe(", ".join(file.consumers)))
     console.print(table)
     console.print(f"  {len(card.files)} files, {size_text(total)}; left out: ", safe(_left_out(card)), sep="")
+
+
+def _side(value: Any) -> str:
+    return "absent" if value is None else str(value)
 
 
 def _left_out(card: Card) -> str:

@@ -281,7 +281,10 @@ class Resolver:
         """Keep the outcome beside the model, for ``cache ls`` and ``doctor``; a full disk must not make it another."""
         state = {key: value for key, value in outcome.as_json().items() if key not in ("files", "timings_s")}
         try:
-            if self._store.writable and self._store.read_state(outcome.model, "outcome") != state:
+            before = self._store.read_state(outcome.model, "outcome") or {}
+            refused = outcome.state is State.REFUSED  # then the directory of before still serves, as it was
+            state["serving"] = before.get("serving") if refused else outcome.state.value
+            if self._store.writable and before != state:
                 self._store.write_state(outcome.model, "outcome", state)
         except StoreError as error:
             self._observe(Degraded(error.code, "", "", f"the outcome was not recorded: {error}", error.mend))
