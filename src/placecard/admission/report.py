@@ -10,8 +10,8 @@ from typing import Final
 
 from placecard.errors import Code
 
-PROTOCOL: Final = 1
-_DISTRIBUTIONS: Final = ("transformers", "tokenizers", "jinja2", "pillow", "sentencepiece", "tiktoken")
+PROTOCOL: Final = 2
+_DISTRIBUTIONS: Final = ("transformers", "tokenizers", "jinja2", "pillow", "protobuf", "sentencepiece", "tiktoken")
 
 
 @dataclass(frozen=True, kw_only=True)

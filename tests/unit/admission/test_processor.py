@@ -136,6 +136,28 @@ async def test_a_processor_that_needs_torch_is_passed_over_and_degrades_nothing(
     assert state(vl_model, report) is State.READY
 
 
+async def test_a_processor_that_transformers_does_not_know_degrades_nothing(loader: Loader, llava: Path) -> None:
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        hostile.edit(llava / name, processor_class="NewerProcessor")
+    report = await loader.load(llava)
+    processor = outcome(report, Consumer.PROCESSOR)
+    assert processor.skipped and processor.code is None and "NewerProcessor" in processor.detail
+    assert state(llava, report) is State.READY
+
+
+async def test_a_processor_that_asks_for_code_degrades_nothing(loader: Loader, llava: Path) -> None:
+    for name in LLAVA:
+        value = json.loads((llava / name).read_text())
+        value.pop("processor_class", None)
+        (llava / name).write_text(json.dumps(value))
+    hostile.edit(llava / "config.json", model_type="newer")
+    hostile.edit(llava / "preprocessor_config.json", auto_map={"AutoProcessor": "canary.C"})
+    report = await loader.load(llava)
+    processor = outcome(report, Consumer.PROCESSOR)
+    assert processor.skipped and processor.code is None and "code of the directory" in processor.detail
+    assert state(llava, report) is State.READY
+
+
 async def test_a_processor_is_not_opened_where_one_of_its_parts_failed(loader: Loader, llava: Path) -> None:
     hostile.edit(llava / "preprocessor_config.json", feature_extractor_type="evil/X")
     report = await loader.load(llava, trace=True)

@@ -17,6 +17,7 @@ from placecard.admission.child.outcomes import RejectedError, Skipped
 from placecard.admission.child.processing import open_processor
 from placecard.admission.configs import Configs, parse_config
 from placecard.admission.consumers import CHAT_TEMPLATE_FILES, Consumer, has_tokenizer
+from placecard.admission.modalities import processor_class
 from placecard.admission.needs import module_configs, nests_image_processor, wild_modules
 
 PROBE: Final = "Hello, world! 123 \u00e9\u4e16\u754c\U0001f642 " + "a" * 48 + "!\n\n\tfoo_bar(baz);"
@@ -153,7 +154,7 @@ class Opening:
         """Open what joins tokenizer and image processor; whatever either of them lacks is told of that one alone."""
         if self.tokenizer is None or not self.image_opened:
             raise Skipped("no tokenizer and image processor to join")
-        return open_processor(self.directory, _OPTIONS)
+        return open_processor(self.directory, processor_class(self.configs.parsed), _OPTIONS)
 
     def chat_template(self) -> str:
         """Render a chat of one message in transformers' sandbox."""

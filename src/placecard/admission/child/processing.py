@@ -12,8 +12,13 @@ from placecard.admission.families import PROCESSOR_ARGUMENTS
 _IMAGE_SIDE: Final = 224
 
 
-def open_processor(directory: Path, options: dict[str, Any]) -> str:
+def open_processor(directory: Path, named: str | None, options: dict[str, Any]) -> str:
     """Open the processor; let one that computes with an argument of its own file take a small image.
+
+    Args:
+        directory: Where its files are.
+        named: The class that a file names, if one does.
+        options: For ``from_pretrained``.
 
     Raises:
         Skipped: transformers has none for the model, or what is missing here is a library or code, which front ends do
@@ -21,8 +26,11 @@ def open_processor(directory: Path, options: dict[str, Any]) -> str:
     """
     from PIL import Image
     from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
     from transformers.processing_utils import ProcessorMixin
 
+    if named is not None and named not in PROCESSOR_MAPPING_NAMES.values():
+        raise Skipped(f"transformers does not know {ascii(named)[:60]}")
     try:
         processor = AutoProcessor.from_pretrained(str(directory), **options)
     except Exception as error:
