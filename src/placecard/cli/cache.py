@@ -197,7 +197,7 @@ def _print_row(row: dict[str, Any]) -> None:
     if row["directory"]:
         console.print("          ", safe(row["directory"]), sep="")
     if row["last_attempt"] not in (None, row["state"]):
-        codes = ", ".join(sorted({error["code"] for error in row["errors"]}))
+        codes = ", ".join(sorted({str(error.get("code")) for error in row["errors"]}))
         console.print("          ", safe(f"the last attempt was {row['last_attempt']}: {codes}", "yellow"), sep="")
 
 
@@ -212,9 +212,14 @@ def _row(opened: Store, info: Any) -> dict[str, Any]:
         "files": len(current.manifest.entries) if current else 0,
         "bytes": info.bytes,
         "generations": info.generations,
-        "degraded": outcome.get("degraded", []),
-        "errors": outcome.get("errors", []),
+        "degraded": _objects(outcome.get("degraded")),
+        "errors": _objects(outcome.get("errors")),
     }
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a remembered list; a state file is only a note, and may be damaged."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _write_whole(target: Path, write: Any) -> Any:

@@ -128,9 +128,10 @@ def test_text_of_a_card_is_no_markup(home: Path, capsys: pytest.CaptureFixture[s
 def test_text_of_a_state_is_no_markup(home: Path, capsys: pytest.CaptureFixture[str], state: Any) -> None:
     store = Store.open(home / "store")
     publish(store)
-    store.write_state(MODEL, "outcome", {"state": state, "degraded": 7})
-    assert run(["cache", "ls", "--cache-dir", str(store.root)]) == 0
-    assert str(state) in capsys.readouterr().out
+    for broken in ({"serving": state}, {"state": state, "errors": 7}, {"state": state, "errors": [{"code": 1}, "x"]}):
+        store.write_state(MODEL, "outcome", {"degraded": 7, **broken})
+        assert run(["cache", "ls", "--cache-dir", str(store.root)]) == 0
+        assert ("IMPORTED" if state is None else str(state)) in capsys.readouterr().out
 
 
 # --- what stands in a card's place
