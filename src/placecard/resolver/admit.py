@@ -133,7 +133,7 @@ def _inspect(snapshot: Snapshot, card: Card) -> tuple[tuple[Unmet, ...], tuple[C
     consumers = {file.name: file.consumers for file in card.files if file.consumers}
     wanted = needs(configs.parsed, names, consumers)
     hints = {lack.missing: _hint(lack, card) for lack in unmet(wanted, names)}
-    return unmet(wanted, names, hints=hints), code_keys(configs.parsed), hints
+    return unmet(wanted, names, hints=hints), code_keys(configs), hints
 
 
 def _recall(state: Mapping[str, Any]) -> Admission | None:
