@@ -15,13 +15,13 @@ BUDGET: Final = "budget"
 """Reason of a file that found no room within the bounds of a card."""
 _SHOWN: Final = 5
 _MENDS: Final[dict[str, str]] = {
-    Reason.ESCAPES: "Replace the link by the file (`cp -L`), or publish from the directory where the file really lies.",
-    Reason.UNREADABLE: "Give the publisher's user permission to read it, and publish again.",
-    Reason.DANGLING: "Bring back the file that the link points to, or remove the link, and publish again.",
-    Reason.NOT_REGULAR: "Put a regular file in its place, or remove it, and publish again.",
-    Reason.DEVICE: "Put a regular file in its place, or remove it, and publish again.",
-    Reason.NAME_UNSAFE: "Rename it to a name that every system takes, and publish again.",
-    Reason.TOO_DEEP: "Move it nearer to the top of the model directory, and publish again.",
+    Reason.ESCAPES: "Replace the link {} by the file (`cp -L`), or publish from the directory that really holds it.",
+    Reason.UNREADABLE: "Give the publisher's user permission to read {}, and publish again.",
+    Reason.DANGLING: "Bring back what the link {} points to, or remove the link, and publish again.",
+    Reason.NOT_REGULAR: "Put a regular file in the place of {}, or remove it, and publish again.",
+    Reason.DEVICE: "Put a regular file in the place of {}, or remove it, and publish again.",
+    Reason.NAME_UNSAFE: "Rename {} to a name that every system takes, and publish again.",
+    Reason.TOO_DEEP: "Move {} nearer to the top of the model directory, and publish again.",
     BUDGET: "Publish from a directory that holds the model alone.",
 }
 
@@ -58,7 +58,8 @@ def known_consumer(name: str) -> str:
 def _loss(reason: str, consumer: str, missing: str, listed: str) -> Degraded:
     code = Code.HARVEST_TRUNCATED if reason == BUDGET else Code.FILE_LEFT_OUT
     why = "does not fit within the bounds of a card" if reason == BUDGET else reason
-    return Degraded(code, consumer, missing, f"not taken from the model directory: {listed} ({why})", _MENDS[reason])
+    mend = _MENDS[reason].replace("{}", listed)
+    return Degraded(code, consumer, missing, f"not taken from the model directory: {listed} ({why})", mend)
 
 
 def _listed(names: list[str]) -> str:

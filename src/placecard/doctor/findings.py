@@ -113,12 +113,12 @@ def examine(
     lacking = unmet(needs(configs.parsed, names, consumers), names)
     found = code_keys(configs.parsed)
     told = {lack.missing for lack in lacking}
-    lost = [
-        fact for fact in losses([*(card.left_out if card else ()), *left_out], held=names) if fact.missing not in told
-    ]
+    outside = (*(card.left_out if card else ()), *left_out)
+    lost = [fact for fact in losses(outside, held=names) if fact.missing not in told]
+    outside += manifest.left_out if manifest else ()
     findings: list[Finding] = []
     for consumer in _ORDER:
-        worse = [_missing(lack, card, manifest, looked_at) for lack in lacking if lack.consumer == consumer]
+        worse = [_missing(lack, card, outside, looked_at) for lack in lacking if lack.consumer == consumer]
         own = [] if worse else [_outcome(consumer, report.of(consumer) if report else None, names, configs, found)]
         worse += [_lost(fact) for fact in lost if fact.consumer == consumer]
         findings += [*worse, *(finding for finding in own if not worse or finding.status is Status.FAILED)]
@@ -169,8 +169,8 @@ def _lost(fact: Degraded) -> Finding:
     )
 
 
-def _missing(lack: Unmet, card: Card | None, manifest: Manifest | None, looked_at: Sequence[str]) -> Finding:
-    who, mend = _who(lack.missing, card, manifest, looked_at)
+def _missing(lack: Unmet, card: Card | None, outside: Iterable[LeftOut], looked_at: Sequence[str]) -> Finding:
+    who, mend = _who(lack.missing, card, outside, looked_at)
     return Finding(
         consumer=lack.consumer,
         status=Status.FAILED if lack.consumer == Consumer.CONFIG else Status.DEGRADED,
@@ -181,15 +181,15 @@ def _missing(lack: Unmet, card: Card | None, manifest: Manifest | None, looked_a
     )
 
 
-def _who(name: str, card: Card | None, manifest: Manifest | None, looked_at: Sequence[str]) -> tuple[str, str]:
+def _who(name: str, card: Card | None, outside: Iterable[LeftOut], looked_at: Sequence[str]) -> tuple[str, str]:
     """Return who would have the file called ``name``, and a better mend where that is known."""
     if card is not None and (file := card.file(name)) is not None:
         places = ", ".join(_place(uri) for uri in file.sources) or "no source"
         mend = f"Restart a worker that serves {name}, or mount its directory and allow it with --file-root."
         return f"the card advertises it at {places}; none delivered it", mend
-    left_out = [*(card.left_out if card else ()), *(manifest.left_out if manifest else ())]
-    if (left := next((each for each in left_out if each.name == name), None)) is not None:
-        return f"it was there and was left out ({left.reason})", ""
+    if (left := next((each for each in outside if each.name == name), None)) is not None:
+        mend = next((fact.mend for fact in losses([left])), "")
+        return f"it was there and was left out ({left.reason})", mend
     if looked_at:
         return f"not on the card, and not in {', '.join(looked_at)}", ""
     if card is not None:

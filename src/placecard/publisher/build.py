@@ -12,7 +12,18 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from placecard.admission import Configs, Loader, LoadReport, State, code_keys, judge, needs, read_configs, unmet
+from placecard.admission import (
+    Configs,
+    Consumer,
+    Loader,
+    LoadReport,
+    State,
+    code_keys,
+    judge,
+    needs,
+    read_configs,
+    unmet,
+)
 from placecard.admission.losses import losses
 from placecard.card import Card, CheckedFile, LeftOut, Role, Serving, digest_stream
 from placecard.errors import AdmissionError, CardDefectsError, CardError, Code, SourceError, UsageError
@@ -149,12 +160,19 @@ def _choose(directory: Path, template: Path | None, max_total_bytes: int) -> Sel
 
 
 def _check_configuration(chosen: Selection, outside: Mapping[str, LeftOut]) -> None:
-    """Tell of a configuration that is there and cannot be taken, before anything is read."""
-    if _CONFIGURATIONS.isdisjoint(chosen.names) and (found := sorted(_CONFIGURATIONS & outside.keys())):
+    """Tell of a configuration that is absent, or there and not to be taken, before anything is read."""
+    if not _CONFIGURATIONS.isdisjoint(chosen.names):
+        return
+    if found := sorted(_CONFIGURATIONS & outside.keys()):
         left = outside[found[0]]
         mend = next((fact.mend for fact in losses([left])), None)
         detail = f"cannot be taken: {left.reason}; a card needs it"
         raise CardDefectsError([CardError(Code.CARD_INCOMPLETE, detail, subject=left.name, mend=mend)])
+    names = (*chosen.names, *outside)
+    for lack in unmet(needs({}, names, {}), names):
+        if lack.consumer == Consumer.CONFIG:
+            detail = f"no model_info slot ({lack.missing}): {lack.why}"
+            raise CardDefectsError([CardError(Code.CARD_INCOMPLETE, detail, subject="$.files", mend=lack.mend)])
 
 
 async def _hash_all(entries: Sequence[Entry], digester: Digester) -> dict[str, tuple[str, int]]:

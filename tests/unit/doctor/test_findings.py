@@ -177,3 +177,10 @@ async def test_row24_a_pipe_in_the_directory_is_not_waited_for(tmp_path: Path) -
 async def test_what_is_no_directory_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         await examine_directory(tmp_path / "absent", loader=None)
+
+
+def test_row34_a_missing_file_that_is_a_link_out_has_the_mend_of_the_link() -> None:
+    left_out = (LeftOut(MISSING, "link out of the directory"),)
+    finding = of(examine({"config.json"}, VL, None, left_out=left_out), Consumer.IMAGE_PROCESSOR)
+    assert finding.missing == MISSING and "left out (link out of the directory)" in finding.who_would_have_it
+    assert "cp -L" in finding.mend

@@ -77,7 +77,7 @@ async def test_row34_links_out_of_the_directory_degrade(tmp_path: Path) -> None:
         (Code.FILE_LEFT_OUT, "image_processor", "processor_config.json"),
         (Code.FILE_LEFT_OUT, "generation_config", "generation_config.json"),
     }
-    assert all("Replace the link by the file" in fact.mend for fact in report.degraded)
+    assert all("by the file" in fact.mend and fact.missing in fact.mend for fact in report.degraded)
     assert losses(card.left_out) == report.degraded
 
 
@@ -150,3 +150,25 @@ def test_a_card_lists_a_bounded_number_of_what_is_left_out() -> None:
     assert len(listed) == MAX_LEFT_OUT + 1
     assert LeftOut("vocab.txt", "unreadable") in listed
     assert listed[-1] == LeftOut("1977 further entries", "budget")
+
+
+@pytest.mark.parametrize(("name", "says"), [("model-Q4.gguf", "GGUF"), ("adapter_config.json", "base model")])
+async def test_what_is_no_model_is_told_before_anything_is_read(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(CardDefectsError) as raised:
+        await built(tmp_path)
+    assert raised.value.code is Code.CARD_INCOMPLETE and says in str(raised.value) + raised.value.mend
+
+
+async def test_row35_what_lies_beyond_the_bound_of_one_walk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_text_model(tmp_path / "model")
+    (model / "more").mkdir()
+    for number in range(50):
+        (model / "more" / f"{number}.txt").touch()
+    monkeypatch.setattr("placecard.source.listing.MAX_ENTRIES", 40)
+    card, report = await built(model)
+    (fact,) = report.degraded
+    assert (fact.code, report.state) == (Code.HARVEST_TRUNCATED, State.DEGRADED)
+    assert losses(card.left_out) == (fact,)
