@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ class Pins:
         self._mend_after_s = mend_after_s
         self._clock = clock
         self._held = {file.digest: _Held(file, file.path, _identity(file.path)) for file in files}
-        self._facts: list[Fact] = []
+        self._facts: deque[Fact] = deque()
 
     def open(self, digest: str) -> tuple[int, int]:
         """Return a descriptor and the size of a file, taken from the model directory again where it was lost.
@@ -92,8 +92,7 @@ class Pins:
 
     def facts(self) -> list[Fact]:
         """Return what happened since the last call."""
-        facts, self._facts = self._facts, []
-        return facts
+        return [self._facts.popleft() for _ in range(len(self._facts))]
 
     def _opened(self, held: _Held) -> tuple[int, int]:
         fd = os.open(held.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
