@@ -226,7 +226,9 @@ class Resolver:
 
     def _conclude(self, work: Work, snapshot: Snapshot, admission: Admission) -> Resolution:
         """Let the stable path point to the new generation unless its load test refused it."""
-        degraded = (*work.degraded, *admission.degraded)
+        told = {fact.missing for fact in admission.degraded if fact.missing}
+        known = [fact for fact in work.degraded if fact.code is not Code.FILE_LEFT_OUT or fact.missing not in told]
+        degraded = (*known, *admission.degraded)
         errors: list[PlacecardError] = list(admission.errors)
         if self._settings.strict:
             errors += [AdmissionError(f.code, f.detail, subject=f.missing, mend=f.mend) for f in degraded]
