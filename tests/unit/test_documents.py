@@ -63,7 +63,7 @@ def test_each_flag_that_a_mend_names_exists() -> None:
 
 
 FOREIGN = {
-    "a machine's own path": re.compile(r"/work/(?:main|shared|\.)|/root/\.\w|/tmp/brief"),
+    "a machine's own path": re.compile(r"/Users/\w|/root/\.\w|/home/(?!me\b|u\b)\w"),
     "a package index": re.compile(r"(?i)--(?:extra-)?index-url|--trusted-host|\bPIP_INDEX_URL\s*="),
     "a note to oneself": re.compile(r"\b(?:TODO|FIXME|HACK)\b:?\s"),
 }
