@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from placecard.card import Card, LeftOut, Role, content_digest, name_key
+from placecard.card import Card, LeftOut, Role, collisions, content_digest, name_key
 from placecard.resolver.fetch import Fetched
 from placecard.resolver.harvest import Harvest, Harvester, existing
 from placecard.resolver.overlay import take_overlays
@@ -50,8 +50,9 @@ class Gatherer:
         work.entries = [*self._placed(work), *overlays]
         spoken_for = [file.name for file in work.card.files] + [entry.name for entry in work.entries]
         directories = harvest_directories(work.card, self._revisions.places(work), self._settings)
-        looked_at = [f"{path.as_uri()}/" for path, _ in directories if _is_alive(path, work.card)]
+        looked_at: list[str] = []
         if directories:
+            looked_at = await to_thread.run_sync(self._alive, directories, work.card)
             _add(work, await to_thread.run_sync(self._from_directories, work, directories, spoken_for))
         if (pin := self._revisions.repository_of_siblings(work)) is not None:
             found = await self._from_hub(work, pin, spoken_for + [entry.name for entry in work.entries])
@@ -93,12 +94,24 @@ class Gatherer:
             and name_key(entry.name) not in names
             and not entry.uri.startswith(tuple(looked_at))
         ]
+        every = [entry.name for entry in (*work.entries, *kept)]
+        crowded = {name for pair in collisions(every) for name in pair}  # a new sibling may stand where an old one was
+        kept = [entry for entry in kept if entry.name not in crowded]
         if kept:
             work.lease.pin(*(entry.digest for entry in kept))
             work.entries.extend(kept)
             shown = ", ".join(entry.name for entry in kept[:4]) + (" …" if len(kept) > 4 else "")
             cause = f"{shown}: not looked for again, as their place is not to be reached or not named now"
             self._observe(Fallback("siblings_of_the_last_resolve", cause))
+
+    def _alive(self, directories: Sequence[tuple[Path, Origin]], card: Card) -> list[str]:
+        """Return the URIs of the directories that hold some file of ``card``, as written and as they really are.
+
+        An empty mount point says nothing of what is gone. What lies outside the roots is not looked at.
+        """
+        reachable = [path for path, _ in directories if self._local.covers(path)]
+        alive = [path for path in reachable if any((path / file.name).is_file() for file in card.files)]
+        return [f"{each.as_uri()}/" for path in alive for each in (path, path.resolve())]
 
     def _from_directories(
         self, work: Work, directories: Sequence[tuple[Path, Origin]], spoken_for: Sequence[str]
@@ -120,11 +133,6 @@ class Gatherer:
         remembered = await to_thread.run_sync(self._store.read_state, model, _LISTING)
         siblings = HubSiblings(self._hub, self._store, work.lease, self._settings.budget)
         return await siblings.take(pin, taken, remembered, partial(self._store.write_state, model, _LISTING))
-
-
-def _is_alive(directory: Path, card: Card) -> bool:
-    """Whether ``directory`` holds some file of ``card``: an empty mount point says nothing of what is gone."""
-    return any((directory / file.name).is_file() for file in card.files)
 
 
 def _add(work: Work, found: Harvest) -> None:

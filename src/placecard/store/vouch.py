@@ -69,7 +69,11 @@ def _judged(entry: Entry, file: CheckedFile | None, allow_code: Collection[str])
     shown = ascii(entry.name)
     own = file is not None and _is(entry, file)
     if (kind := kind_of(entry.name)) is not Kind.METADATA and not (own and entry.digest in allow_code):
-        raise CardError(Code.NAME_UNSAFE, f"is {kind.value}, which is not taken from a bundle", subject=shown)
+        raise CardError(
+            Code.NAME_UNSAFE,
+            f"is {kind.value}: taken from a bundle only if its card lists it and --allow-code names its digest",
+            subject=shown,
+        )
     if own and file is not None:
         if entry.role != file.role:
             raise CardError(Code.CARD_NAME_CONFLICT, f"fills {entry.role!a}, on the card {file.role!a}", subject=shown)
