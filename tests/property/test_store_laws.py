@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -139,6 +140,52 @@ def test_a_damaged_bundle_imports_all_or_nothing(bundle: bytes, data: st.DataObj
             assert not store.verify().problems
 
 
+SEEN = st.sampled_from([(Proof.OBSERVED, Origin.FILE), (Proof.COMMIT, Origin.HUB), (Proof.ADVERTISED, Origin.OVERLAY)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    listed=st.dictionaries(NAMES, st.sampled_from([b"", b"one", b"two"])),
+    gone=st.sets(NAMES),
+    replaced=st.sets(NAMES),
+    beside=st.dictionaries(st.sampled_from(["x.json", "y/z.txt"]), st.tuples(st.binary(max_size=3), SEEN)),
+)
+def test_what_was_resolved_comes_back_through_a_bundle(
+    listed: dict[str, bytes], gone: set[str], replaced: set[str], beside: dict[str, tuple[bytes, tuple[Proof, Origin]]]
+) -> None:
+    """Whatever could not be had, was replaced, or was found beside: bytes and names stay, no proof grows stronger."""
+    files = {"config.json": b"{}", **listed}
+    card = Card(name="M", files=tuple(CheckedFile(name=n, digest=digest_of(d), size=len(d)) for n, d in files.items()))
+    held = {n: (d, Proof.ADVERTISED, Origin.WORKER) for n, d in files.items() if n not in gone}
+    held |= dict.fromkeys(replaced & files.keys(), (b"mine", Proof.ADVERTISED, Origin.OVERLAY))
+    held |= {n: (d, proof, origin) for n, (d, (proof, origin)) in beside.items()}
+    with tempfile.TemporaryDirectory(dir=HOME) as home:
+        near, far = Store.open(Path(home) / "near"), Store.open(Path(home) / "far")
+        _put(near, [d for d, _, _ in held.values()])
+        entries = [Entry(n, digest_of(d), len(d), "extra", proof, origin) for n, (d, proof, origin) in held.items()]
+        here = near.publish("M", entries, card=card)
+        there = _carried(near, far)
+        assert _contents(there.directory) == _contents(here.directory)
+        assert there.card == here.card
+        strong = {entry.name for entry in there.manifest.entries if entry.proof is not Proof.OBSERVED}
+        assert strong == {n for n in held if n not in replaced and n in files}
+        assert _carried(far, Store.open(Path(home) / "farther")).generation == there.generation
+
+
+def _carried(near: Store, far: Store) -> Snapshot:
+    target = io.BytesIO()
+    near.export("M", target)
+    return far.import_(io.BytesIO(target.getvalue()))
+
+
+def _put(store: Store, contents: Iterable[bytes]) -> None:
+    for data in contents:
+        if store.find(digest_of(data)) is None:
+            with store.ingest(digest=digest_of(data), size=len(data), limit_bytes=1000) as ingest:
+                ingest.write(data)
+                ingest.commit()
+
+
 def _contents(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
@@ -146,11 +193,7 @@ def _contents(directory: Path) -> dict[str, bytes]:
 def _publish(store: Store, files: dict[str, bytes]) -> Snapshot:
     with store.lease() as lease:
         lease.pin(*map(digest_of, files.values()))
-        for data in files.values():
-            if store.find(digest_of(data)) is None:
-                with store.ingest(digest=digest_of(data), size=len(data), limit_bytes=1000) as ingest:
-                    ingest.write(data)
-                    ingest.commit()
+        _put(store, files.values())
         entries = [Entry(n, digest_of(d), len(d), "extra", Proof.ADVERTISED, Origin.WORKER) for n, d in files.items()]
         checked = tuple(CheckedFile(name=n, digest=digest_of(d), size=len(d)) for n, d in files.items())
         return store.publish("M", entries, card=Card(name="M", files=checked))
