@@ -148,8 +148,11 @@ def ensure(disk: Disk, owner: str) -> None:
 
 
 def _write(disk: Disk, path: str, data: bytes, temporary: str) -> None:
-    disk.write_file(temporary, data)
-    disk.rename(temporary, path)
+    try:
+        disk.write_file(temporary, data)
+        disk.rename(temporary, path)
+    finally:
+        disk.discard(temporary)
 
 
 def _probe_links(disk: Disk, path: str) -> bool:

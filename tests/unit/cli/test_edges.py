@@ -215,7 +215,7 @@ def test_a_signal_ends_an_import_and_leaves_nothing_behind(home: Path, number: i
         assert process.stdin is not None
         process.stdin.write(bundle.getvalue()[: bundle.getvalue().index(b"tokenstokens") + 1000])
         process.stdin.flush()
-        wait_for(lambda: (far / "ingest").is_dir() and any((far / "ingest").iterdir()))
+        wait_for(lambda: any(path.name.rpartition("-")[2].isdigit() for path in far.glob("ingest/*")))
         process.send_signal(number)
         process.wait(LIMIT_S)
         assert process.stderr is not None
