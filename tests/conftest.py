@@ -1,8 +1,13 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and how properties are tried."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no defect: no property may fail for being slow.
+settings.register_profile("placecard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("placecard")
 
 
 @pytest.fixture

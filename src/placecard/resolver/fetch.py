@@ -42,8 +42,8 @@ class NoSourceError(SourceError):
     def __init__(self, name: str, failures: tuple[PlacecardError, ...], tried: Collection[str] = ()) -> None:
         # Wrong bytes say more than missing ones, whichever came last.
         worst = max(failures, key=lambda failure: isinstance(failure, VerificationError))
-        tried = f" ({len(failures)} candidates failed)" if len(failures) > 1 else ""
-        super().__init__(worst.code, f"{worst.subject or name}: {worst.detail}{tried}", subject=name, mend=worst.mend)
+        more = f" ({len(failures)} candidates failed)" if len(failures) > 1 else ""
+        super().__init__(worst.code, f"{worst.subject or name}: {worst.detail}{more}", subject=name, mend=worst.mend)
         self.failures = failures
         self.tried = frozenset(tried)
 

@@ -235,7 +235,8 @@ class Resolver:
         for fact in degraded:
             self._observe(fact)
         if not errors:
-            self._store.activate(snapshot, card=work.card)  # also where it was: another process may have removed it
+            if self._store.writable:  # also where it stood: another process may have removed it
+                self._store.activate(snapshot, card=work.card)
             work.current = snapshot
             self._revisions.remember(work)
         outcome = replace(

@@ -13,9 +13,9 @@ import pytest
 from placecard.admission import State
 from placecard.card import Card, content_digest, digest_of
 from placecard.discovery import Record
-from placecard.errors import Code
+from placecard.errors import Code, StoreError
 from placecard.resolver import Budget, Peers, Resolver, ResolveSettings
-from placecard.telemetry import Fallback
+from placecard.telemetry import CandidateFailed, Fallback
 
 from .world import FILES, WORKER, World, make_card, read_all, write
 
@@ -96,6 +96,18 @@ async def test_who_joins_a_doomed_flight_still_asks_its_own_places(world: World)
     assert states["acme/river"] is State.READY  # the other may be lucky: it shares the flight
 
 
+async def test_each_place_is_asked_once_for_a_file_that_nobody_has_right(world: World) -> None:
+    record = world.serve(make_card(), FILES)
+    peers = Peers()
+    peers.add(record)
+    for uri, data in list(world.http.content.items()):
+        if data == FILES["tokenizer.json"]:
+            world.http.content[uri] = data.replace(b"1", b"2")
+    assert (await world.resolve(record, peers)).state is State.REFUSED
+    failed = [fact.uri for fact in world.facts if isinstance(fact, CandidateFailed)]
+    assert len(failed) == len(set(failed)) == 2
+
+
 async def test_row39_a_slow_place_is_asked_once_and_then_last(world: World) -> None:
     good = world.serve(make_card(), FILES)
     slow = "http://127.0.0.1:9999"
@@ -169,3 +181,22 @@ async def test_peers_of_another_model_with_the_same_file_are_used(world: World) 
     assert outcome.state is State.READY
     assert outcome.content_digest == content_digest(lonely.card)
     assert {entry.digest for entry in outcome.entries} == {digest_of(data) for data in shared.values()}
+
+
+async def test_row50_a_read_only_store_serves_what_it_has_whole(world: World, mount: Path) -> None:
+    first = await world.resolve(typed_card(mount))
+    store = world.store
+    store.writable = False
+    store._refusal = StoreError(Code.STORE_READ_ONLY, "is on a read-only file system", subject=str(store.root))
+    async with world.resolver(store) as resolver:
+        again = await resolver.resolve(typed_card(mount))
+    assert (again.state, again.directory, again.stable_path) == (State.READY, first.directory, first.stable_path)
+
+
+async def test_row50_a_read_only_store_refuses_what_it_has_not(world: World, mount: Path) -> None:
+    store = world.store
+    store.writable = False
+    store._refusal = StoreError(Code.STORE_READ_ONLY, "is on a read-only file system", subject=str(store.root))
+    async with world.resolver(store) as resolver:
+        outcome = await resolver.resolve(typed_card(mount))
+    assert {error.code for error in outcome.errors} == {Code.STORE_READ_ONLY}
