@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +27,7 @@ from placecard.admission.consumers import Consumer
 from placecard.admission.report import ConsumerReport, Limits, LoadReport, versions
 from placecard.admission.surroundings import ENVIRONMENT, own_search_path
 from placecard.errors import AdmissionError, Code
+from placecard.store.scratch import scratch
 
 _MAX_LINE_BYTES: Final = 1 << 20
 _GRACE_S: Final = 5.0
@@ -104,7 +103,8 @@ class Loader:
 
     async def __aenter__(self) -> Self:
         self._starting, self._slots = anyio.Lock(), anyio.CapacityLimiter(self.limits.children)
-        self._home = Path(await anyio.to_thread.run_sync(lambda: tempfile.mkdtemp(prefix="placecard-load-")))
+        self._scratch = scratch("load")
+        self._home = await anyio.to_thread.run_sync(self._scratch.__enter__)
         if self._search_path is None:
             self._search_path = await anyio.to_thread.run_sync(own_search_path)
         self._tasks = await anyio.create_task_group().__aenter__()
@@ -117,7 +117,7 @@ class Loader:
         with anyio.CancelScope(shield=True):
             if process is not None:
                 await _stop(process)
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._home, ignore_errors=True))
+            await anyio.to_thread.run_sync(self._scratch.__exit__, None, None, None)
         self._tasks.cancel_scope.cancel()
         return await self._tasks.__aexit__(kind, error, trace)
 

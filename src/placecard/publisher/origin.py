@@ -10,8 +10,8 @@ from pathlib import Path
 
 from placecard.card import LeftOut, file_uri, parse_repo
 from placecard.publisher.checkout import checkout
-from placecard.publisher.scratch import scratch
 from placecard.source import HubSource
+from placecard.store.scratch import scratch
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from placecard.publisher.scratch import scratch
 from placecard.publisher.selection import Selection
+from placecard.store.scratch import scratch
 
 
 @asynccontextmanager

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from placecard.publisher.scratch import scratch, sweep
+from placecard.store.scratch import scratch, sweep
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from placecard.publisher.scratch import scratch
+from placecard.store.scratch import scratch
 with scratch("build", parent=Path(sys.argv[1])) as folder:
     (folder / "sub").mkdir()
     (folder / "sub" / "file").write_text("x")
