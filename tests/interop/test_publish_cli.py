@@ -48,8 +48,8 @@ def published(fleet: StockFleet, model: Path, *arguments: str) -> Iterator[dict[
 
 def test_a_stock_front_end_lists_a_published_model_and_then_drops_it(tmp_path: Path) -> None:
     model = write_vl_model(tmp_path / "tiny-vl")
-    (model / "1_Pooling").mkdir()
-    (model / "1_Pooling/config.json").write_text('{"word_embedding_dimension": 4}')
+    (model / "extra").mkdir()
+    (model / "extra/config.json").write_text("{}")
     with stock_fleet(tmp_path / "fleet") as fleet:
         with published(fleet, model, "--name", "acme/tiny"):
             base = fleet.frontend()
@@ -63,8 +63,8 @@ def test_a_stock_front_end_lists_a_published_model_and_then_drops_it(tmp_path: P
 
 def test_another_placecard_gets_nested_files_through_dynamos_registry(tmp_path: Path) -> None:
     model = write_vl_model(tmp_path / "tiny-vl")
-    (model / "1_Pooling").mkdir()
-    (model / "1_Pooling/config.json").write_text('{"word_embedding_dimension": 4}')
+    (model / "extra").mkdir()
+    (model / "extra/config.json").write_text("{}")
     with stock_fleet(tmp_path / "fleet") as fleet, published(fleet, model, "--name", "tiny"):
         result = placecard(
             "resolve", "tiny", "--discovery", f"dynamo+file://{fleet.kv}", "--cache-dir", str(tmp_path / "cache"),
@@ -73,7 +73,7 @@ def test_another_placecard_gets_nested_files_through_dynamos_registry(tmp_path: 
     assert result.returncode == 0, result.stdout + result.stderr
     answer = json.loads(result.stdout)
     assert {file["proof"] for file in answer["files"]} == {"ADVERTISED"}
-    for name in VL_FILES | {"1_Pooling/config.json"}:
+    for name in VL_FILES | {"extra/config.json"}:
         assert (Path(answer["directory"]) / name).read_bytes() == (model / name).read_bytes(), name
 
 
