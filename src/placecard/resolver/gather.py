@@ -83,7 +83,7 @@ class Gatherer:
         A sibling that is gone from a place that was looked at is gone. One whose mount is away, whose hub cannot be
         asked, or that came in a bundle, is still the proven file of the same card; it stays, and that is said.
         """
-        current = self._store.current(work.card.name)
+        current = work.current = self._store.current(work.card.name)
         if current is None or current.manifest.content_digest != content_digest(work.card):
             return
         names = {name_key(entry.name) for entry in work.entries}

@@ -3,6 +3,7 @@ test."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from placecard.card import (
     content_digest,
     lint,
     serving_digest,
+    to_json,
 )
 from placecard.discovery import Record
 from placecard.errors import AdmissionError, CardError, Code, PlacecardError, StoreError, flatten
@@ -216,7 +218,6 @@ class Resolver:
 
     def _publish(self, work: Work) -> Snapshot:
         """Return the generation of just these files: the present one where nothing changed."""
-        work.current = self._store.current(work.card.name)
         if work.current is not None and work.current.generation == generation_id(work.entries):
             work.lease.pin_generation(work.current.directory)
             return work.current
@@ -235,7 +236,7 @@ class Resolver:
         for fact in degraded:
             self._observe(fact)
         if not errors:
-            if self._store.writable:  # also where it stood: another process may have removed it
+            if self._store.writable and not self._stands(snapshot, work):
                 self._store.activate(snapshot, card=work.card)
             work.current = snapshot
             self._revisions.remember(work)
@@ -252,6 +253,11 @@ class Resolver:
         )
         self._record(outcome)
         return outcome
+
+    def _stands(self, snapshot: Snapshot, work: Work) -> bool:
+        """Whether the stable path leads to ``snapshot`` and tells of this card; another process may have removed it."""
+        same = snapshot is work.current and snapshot.card == to_json(work.card)
+        return same and os.path.realpath(self._store.stable_path(work.card.name)) == str(snapshot.directory)
 
     def _refused(self, work: Work, errors: Sequence[PlacecardError]) -> Resolution:
         """Return the refusal; where the last good directory is, if the disk still tells."""
