@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no defect: no property may fail for being slow.
-settings.register_profile("placecard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no defect: no property may fail for being slow. The default run tries the same examples each time;
+# `pytest --hypothesis-profile=explore` looks for new ones.
+settings.register_profile("placecard", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("placecard")
 
 
