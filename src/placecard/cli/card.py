@@ -36,9 +36,8 @@ from placecard.card import (
 from placecard.cli.main import EXIT_FAILURE, EXIT_OK
 from placecard.cli.options import JsonFlag, path_or_stdin
 from placecard.cli.output import err, out, print_errors, print_json, safe, size_text
-from placecard.cli.registries import NO_WORKER
 from placecard.config import environment
-from placecard.discovery import Record
+from placecard.discovery import NO_WORKER, Record
 from placecard.errors import Code, PlacecardError, UsageError, flatten
 from placecard.publisher import BuildReport, build_from
 from placecard.source import HubSource

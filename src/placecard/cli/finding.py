@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 
 from placecard.card import HttpUri, card_from_json, content_digest, parse_uri
-from placecard.cli.registries import NO_WORKER, registry_of
-from placecard.discovery import Record
+from placecard.cli.registries import registry_of
+from placecard.discovery import NO_WORKER, Record
 from placecard.errors import Code, DiscoveryError
 from placecard.store import Store
 from placecard.telemetry import Fallback, Observe

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
 
 from cyclopts import App, CycloptsError
 
@@ -128,6 +127,3 @@ def _report(error: Exception, *, json: bool) -> int:
         errors = (PlacecardError(Code.INTERNAL, detail, mend="Run again with PLACECARD_DEBUG=1 and report the text."),)
     print_errors(errors, json=json)
     return EXIT_USAGE if isinstance(errors[0], UsageError) else EXIT_FAILURE
-
-
-Json = dict[str, Any]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from placecard.discovery import Registry, Scheme, open_registry, parse_discovery
 from placecard.telemetry import Observe
-
-NO_WORKER: Final = "0" * 32
-"""Instance of a record that no worker wrote: a card in a file, or in the store."""
 
 
 def registry_of(url: str, observe: Observe) -> Registry:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from placecard.admission import is_config, parse_config
+from placecard.admission.consumers import CHAT_TEMPLATE_FILES
 from placecard.admission.losses import BUDGET, known_consumer
 from placecard.card import MAX_FILES, Kind, LeftOut, Role, assign_slots, kind_of
 from placecard.errors import AdmissionError, Code, UsageError
@@ -21,7 +22,6 @@ MAX_FILE_BYTES: Final = 1 << 30
 MAX_TOTAL_BYTES: Final = 256 << 20
 MAX_TEMPLATE_BYTES: Final = 1 << 20
 _REPLACED: Final = "replaced by the operator's template"
-_TEMPLATES: Final = frozenset({"chat_template.jinja", "chat_template.json"})
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def select(found: Walk, template: Path | None, max_total_bytes: int) -> Selectio
     Raises:
         UsageError: ``template`` is not a readable text.
     """
-    replaced = _TEMPLATES if template is not None else frozenset()
+    replaced = frozenset(CHAT_TEMPLATE_FILES) if template is not None else frozenset()
     left_out = [LeftOut(each.name, _REPLACED) if each.name in replaced else each for each in found.left_out]
     if found.truncated:
         left_out.append(LeftOut(f"whatever lies beyond {MAX_ENTRIES} entries", BUDGET))

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
+from placecard.admission.consumers import CHAT_TEMPLATE_FILES
 from placecard.card import Card, LeftOut, Role, collisions, content_digest, name_key
 from placecard.resolver.fetch import Fetched
 from placecard.resolver.harvest import Harvest, Harvester, existing
@@ -23,7 +24,6 @@ from placecard.store import Entry, Origin, Proof, Store
 from placecard.telemetry import Fallback, Observe
 
 _OBSERVED, _LISTING = "observed", "hub-siblings"
-_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 
 class Gatherer:
@@ -67,10 +67,10 @@ class Gatherer:
         consumer opens first, and takes the place of the model's.
         """
         entries = [_entry(fetched) for fetched in work.fetched]
-        own = next((e for e in entries if e.role == Role.CHAT_TEMPLATE and e.name not in _TEMPLATES), None)
+        own = next((e for e in entries if e.role == Role.CHAT_TEMPLATE and e.name not in CHAT_TEMPLATE_FILES), None)
         if own is None:
             return entries
-        name = _TEMPLATES[own.name.endswith(".json")]
+        name = CHAT_TEMPLATE_FILES[own.name.endswith(".json")]
         work.outside.extend(
             LeftOut(e.name, f"replaced by the operator's {own.name}") for e in entries if e.name == name
         )
